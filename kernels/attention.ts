@@ -1,0 +1,370 @@
+/**
+ * Attention inside segments: y = softmax(q k^T / sqrt(D)) v for each head, and its gradient, without ever holding the N x N probabilities.
+ *
+ * A batch is a stream of cells; every place attends to the places of its own cell. A table of tiles (row0, row1, from, to), made by the host, says
+ * which rows a workgroup owns (row0 <= i < row1, at most TILE) and which segment they lie in (from <= j < to). Each row of the stream is in
+ * one tile. Rows of no cell, the dead tail of the stream, have from = to: they get zeros and give nothing.
+ *
+ * Flash attention (Dao et al. 2022, algorithms 1 and 4): a row's softmax runs over blocks of keys, rescaled whenever a larger score is met; of
+ * it only the log of the sum of exponentials is kept, from which the gradient's kernels make the probabilities again.
+ *
+ * On the GPU a lane owns 16 columns of one row, in registers. Blocks of the other side's rows pass through workgroup memory; each lane finds its
+ * part of a dot product, and the parts, exchanged once, are added by all who need them. Lanes that run together read the same number at the
+ * same time. 16 KiB of workgroup memory and 256 lanes suffice up to a head width of 128.
+ */
+
+import { attentionGradScratch, attentionScratch } from "./cpu/scratch.ts";
+import { type Arrays, each, type Floats, kernel, lanes, type Params, variants } from "./kernel.ts";
+import { type Pair, quarter, threefry, threefryWgsl } from "./random.ts";
+
+/** The most rows a tile may have. */
+export const TILE = 32;
+
+/** Columns of a row that a lane owns, as vectors of four. */
+const OWN = 4;
+
+/**
+ * Dropout of probabilities. The draw for query i (a row of the stream) and key j of its segment, in head h, is quarter j % 4 of
+ * threefry(folded, (i, h 2^16 + j / 4)): the same in forward and backward, and told apart for cells shorter than 2^18 places.
+ */
+const dropout = { threshold: "u32", scale: "f32", site0: "u32", site1: "u32" } as const;
+
+/** The four vectors of a lane, one after the other. */
+const own = (line: (c: number) => string, between = " ") => Array.from({ length: OWN }, (_, c) => line(c)).join(between);
+
+/** What the kernels over tiles share; `products` is how many dot products each makes of two rows. */
+function shared(width: number, dropped: boolean, products: number, buffers: readonly string[]) {
+  const splits = Math.ceil(width / (4 * OWN));
+  const prologue = /* wgsl */ `
+const WIDTH = ${width}u;
+const SCALE = ${1 / Math.sqrt(width)};
+const ROWS = ${TILE}u; // of a tile, at most
+const SPLITS = ${splits}u; // lanes to a row
+const LANES = ROWS * SPLITS;
+const BLOCK = ${Math.floor(TILE / splits / 4) * 4}u; // rows of the other side at a time; four share a block of random bits
+const VECTORS = ${splits * OWN}u; // of a row, zeros beyond its width
+var<workgroup> staged: array<array<vec4f, BLOCK * VECTORS>, 2>;
+var<workgroup> parts: array<array<f32, BLOCK * SPLITS * ROWS>, ${products}>; // of dot products: [row of the block][split][row of the tile]
+
+fn dotted(which: u32, o: u32, row: u32) -> f32 {
+  var sum = 0.0;
+  for (var s = 0u; s < SPLITS; s++) { sum += parts[which][(o * SPLITS + s) * ROWS + row]; }
+  return sum;
+}
+${buffers
+  .map(
+    (x) => /* wgsl */ `
+fn ${x}At(row: u32, head: u32, column: u32) -> vec4f {
+  let at = (row * p.heads + head) * WIDTH + column;
+  return vec4f(${[0, 1, 2, 3].map((i) => (width % 16 === 0 ? `${x}[at + ${i}u]` : `select(0.0, ${x}[at + ${i}u], column + ${i}u < WIDTH)`)).join(", ")});
+}`,
+  )
+  .join("")}
+${dropped ? threefryWgsl : ""}`;
+
+  const main = /* wgsl */ `
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let group = groupOf(wid);
+  if (group >= p.count * p.heads) { return; } // like all that \`tiles\` decides, the same for all lanes: barriers are safe
+  let tile = group / p.heads * 4u;
+  let row0 = tiles[tile]; let row1 = tiles[tile + 1u]; let start = tiles[tile + 2u]; let end = tiles[tile + 3u];
+  let head = group % p.heads;
+  let mine = lane % ROWS; // among the tile's rows
+  let row = min(row0 + mine, max(row1, 1u) - 1u); // lanes beyond the tile do its last row again, and write nothing
+  let live = row0 + mine < row1;
+  let split = lane / ROWS;
+  let column = split * ${4 * OWN}u;
+  ${dropped ? "let folded = threefry(vec2u(key[0], key[1]), vec2u(p.site0, p.site1));" : ""}`;
+
+  /** My columns of my row of a buffer. */
+  const load = (name: string, x: string) =>
+    `let ${name} = array<vec4f, ${OWN}>(${own((c) => `${x}At(row, head, column + ${4 * c}u)`, ", ")});`;
+
+  /** The same, written. */
+  const store = (x: string, value: (c: number) => string, at = "row") =>
+    own(
+      (c) => /* wgsl */ `
+  {
+    let value = ${value(c)};
+    for (var i = 0u; i < 4u; i++) {
+      if (live && column + ${4 * c}u + i < WIDTH) { ${x}[(${at} * p.heads + head) * WIDTH + column + ${4 * c}u + i] = value[i]; }
+    }
+  }`,
+    );
+
+  /** For each row o of the block. It starts at a variable so that no driver unrolls it: software ones then compile in one second, not ten. */
+  const over = (body: string) => /* wgsl */ `
+    for (var other = first; other < min(first + BLOCK, end); other++) {
+      let o = other - first;
+      ${body}
+    }`;
+
+  /** Blocks of rows of x and y through workgroup memory: zeros beyond the segment; the dot products of my row with theirs; then the body. */
+  const blocks = (x: string, y: string, bits: string, mine: readonly string[], body: string) => /* wgsl */ `
+  for (var first = start; first < end; first += BLOCK) {
+    for (var f = lane; f < BLOCK * VECTORS; f += LANES) {
+      var a = vec4f(); var b = vec4f();
+      let other = first + f / VECTORS;
+      if (other < end) { a = ${x}At(other, head, f % VECTORS * 4u); b = ${y}At(other, head, f % VECTORS * 4u); }
+      staged[0][f] = a; staged[1][f] = b;
+    }${dropped ? bits : ""}
+    workgroupBarrier();${over(
+      mine
+        .map(
+          (vectors, which) =>
+            `parts[${which}][(o * SPLITS + split) * ROWS + mine] = ${own((c) => `dot(${vectors}[${c}], staged[${which}][o * VECTORS + split * ${OWN}u + ${c}u])`, " + ")};`,
+        )
+        .join("\n      "),
+    )}
+    workgroupBarrier();
+    ${body}
+    workgroupBarrier();
+  }`;
+
+  /** sum[my columns] += factor * row o of the block. */
+  const add = (sum: string, factor: string, which: number) =>
+    own((c) => `${sum}[${c}] += ${factor} * staged[${which}][o * VECTORS + split * ${OWN}u + ${c}u];`);
+
+  /** Random bits for the tile's rows as queries and the block's as keys: [four keys][query]. */
+  const byQuery = {
+    declared: dropped ? "var<workgroup> bits: array<vec2u, BLOCK / 4u * ROWS>;" : "",
+    drawn: /* wgsl */ `
+    for (var b = lane; b < BLOCK / 4u * ROWS; b += LANES) {
+      bits[b] = threefry(folded, vec2u(row0 + b % ROWS, (head << 16u) | ((first - start) / 4u + b / ROWS)));
+    }`,
+    factor: dropped ? "select(0.0, p.scale, quarter(bits[o / 4u * ROWS + mine], o % 4u) >= p.threshold)" : "1.0",
+  };
+  /** For the tile's rows as keys and the block's as queries: [query][four keys], one more where a tile starts amid four. */
+  const byKey = {
+    declared: dropped ? "const FOURS = ROWS / 4u + 1u;\nvar<workgroup> bits: array<vec2u, BLOCK * FOURS>;" : "",
+    drawn: /* wgsl */ `
+    for (var b = lane; b < BLOCK * FOURS; b += LANES) {
+      bits[b] = threefry(folded, vec2u(first + b / FOURS, (head << 16u) | ((row0 - start) / 4u + b % FOURS)));
+    }`,
+    factor: dropped
+      ? "select(0.0, p.scale, quarter(bits[o * FOURS + (row - start) / 4u - (row0 - start) / 4u], (row - start) % 4u) >= p.threshold)"
+      : "1.0",
+  };
+  return { prologue, main, load, store, over, blocks, add, byQuery, byKey };
+}
+
+type Masked = { readonly key?: Uint32Array };
+type Site = Partial<Params<typeof dropout>>;
+
+/** The factor of the probability of key j of its segment for query i: 0 or the scale of what survives; 1 without dropout. */
+function mask({ key }: Masked, { threshold = 0, scale = 1, site0 = 0, site1 = 0 }: Site): (i: number, h: number, j: number) => number {
+  if (!key) return () => 1;
+  const folded = threefry([key[0], key[1]], [site0, site1]);
+  let [last, lastH, lastJ] = [-1, -1, -1];
+  let block: Pair = [0, 0];
+  return (i, h, j) => {
+    if (i !== last || h !== lastH || j >> 2 !== lastJ) block = threefry(folded, [i, (h << 16) | (j >> 2)]);
+    [last, lastH, lastJ] = [i, h, j >> 2];
+    return quarter(block, j & 3) >= threshold ? scale : 0;
+  };
+}
+
+/** x[i] . y[j] over the columns of head h. */
+const dotRows = (x: Floats, i: number, y: Floats, j: number, h: number, heads: number, width: number): number => {
+  let sum = 0;
+  for (let c = 0; c < width; c++) sum += x[(i * heads + h) * width + c] * y[(j * heads + h) * width + c];
+  return sum;
+};
+
+/** out[i] += factor * x[j] over the columns of head h. */
+const addRow = (out: Floats, i: number, factor: number, x: Floats, j: number, h: number, heads: number, width: number): void => {
+  for (let c = 0; c < width; c++) out[(i * heads + h) * width + c] += factor * x[(j * heads + h) * width + c];
+};
+
+/** Calls f with each row of each tile and its segment, for each head. */
+function eachRow(tiles: Uint32Array, count: number, heads: number, f: (i: number, h: number, from: number, to: number) => void): void {
+  for (let t = 0; t < count; t++) {
+    const [row0, row1, from, to] = tiles.subarray(4 * t, 4 * t + 4);
+    for (let i = row0; i < row1; i++) for (let h = 0; h < heads; h++) f(i, h, from, to);
+  }
+}
+
+/**
+ * y [N, C] and lse [N, H], the log of the sum of exponentials, of q, k, v [N, C], where C = heads * width and head h has columns h * width and on.
+ * tiles [count, 4]. With `dropped`, probabilities are dropped as in Hugging Face's BERT: kept ones times scale, after the softmax.
+ */
+export const attention = variants((width: number, dropped: boolean) => {
+  const w = shared(width, dropped, 1, ["q", "k", "v"]);
+  return kernel({
+    name: `attention ${width}${dropped ? " dropped" : ""}`,
+    inputs: { q: "f32", k: "f32", v: "f32", tiles: "u32", ...(dropped && { key: "u32" as const }) },
+    outputs: { y: "f32", lse: "f32" },
+    params: { count: "u32", heads: "u32", ...(dropped && dropout) },
+    passes: [
+      {
+        groups: ({ count, heads }) => count * heads,
+        wgsl: /* wgsl */ `${w.prologue}
+${w.byQuery.declared}
+${w.main}
+  ${w.load("query", "q")}
+  var sum: array<vec4f, ${OWN}>;
+  var most = -1e30; // of the scores so far
+  var total = 0.0; // of exp(score - most)
+  ${w.blocks(
+    "k",
+    "v",
+    w.byQuery.drawn,
+    ["query"],
+    /* wgsl */ `
+    var larger = most;${w.over("larger = max(larger, dotted(0u, o, mine) * SCALE);")}
+    let shrink = exp(most - larger);
+    most = larger;
+    total *= shrink;
+    ${own((c) => `sum[${c}] *= shrink;`)}${w.over(/* wgsl */ `
+      let probability = exp(dotted(0u, o, mine) * SCALE - most);
+      total += probability;
+      let weight = probability * ${w.byQuery.factor};
+      ${w.add("sum", "weight", 1)}`)}`,
+  )}
+  let some = start < end;
+  ${w.store("y", (c) => `select(vec4f(), sum[${c}] / total, some)`)}
+  if (live && split == 0u) { lse[row * p.heads + head] = select(0.0, most + log(total), some); }
+}`,
+      },
+    ],
+    compiled: {
+      name: dropped ? "attentionDropped" : "attention",
+      buffers: ["q", "k", "v", "tiles", ...(dropped ? ["key"] : []), "y", "lse"],
+      scratch: ({ count }) => attentionScratch(count * TILE, width),
+      constants: [width],
+    },
+    loops(buffers, { count, heads, ...site }) {
+      const { q, k, v, tiles, y, lse } = buffers;
+      const factor = mask(buffers as Masked, site);
+      eachRow(tiles, count, heads, (i, h, from, to) => {
+        const start = (i * heads + h) * width;
+        y.fill(0, start, start + width);
+        lse[i * heads + h] = 0;
+        if (from === to) return;
+        const scores = Float64Array.from({ length: to - from }, (_, j) => dotRows(q, i, k, from + j, h, heads, width) / Math.sqrt(width));
+        const most = scores.reduce((a, b) => Math.max(a, b));
+        const total = scores.reduce((sum, score) => sum + Math.exp(score - most), 0);
+        const log = most + Math.log(total);
+        lse[i * heads + h] = log;
+        scores.forEach((score, j) => {
+          addRow(y, i, Math.exp(score - log) * factor(i, h, j), v, from + j, h, heads, width);
+        });
+      });
+    },
+  });
+});
+
+/**
+ * dq [N, C] and dkv [2, N, C], dk then dv, of dy [N, C], from what `attention` was given and gave. `rows` is N.
+ *
+ *     delta = sum of y dy over a row        P = exp(q k^T / sqrt(D) - lse)        dP = mask * (dy v^T)
+ *     dS = P (dP - delta) / sqrt(D)         dq = dS k        dk = dS^T q          dv = (mask * P)^T dy
+ *
+ * The table's tiles are tiles of queries for dq and tiles of keys for dk and dv.
+ */
+export const attentionGrad = variants((width: number, dropped: boolean) => {
+  const w = shared(width, dropped, 2, ["q", "k", "v", "dy"]);
+  const inputs = ["q", "k", "v", "dy", "stats", "tiles", ...(dropped ? ["key"] : [])];
+  return kernel({
+    name: `attentionGrad ${width}${dropped ? " dropped" : ""}`,
+    inputs: { q: "f32", k: "f32", v: "f32", y: "f32", dy: "f32", lse: "f32", tiles: "u32", ...(dropped && { key: "u32" as const }) },
+    outputs: { dq: "f32", dkv: "f32" },
+    params: { count: "u32", rows: "u32", heads: "u32", ...(dropped && dropout) },
+    scratch: { stats: { dtype: "f32", length: ({ rows, heads }) => 2 * rows * heads } }, // lse and delta of each row and head
+    passes: [
+      {
+        uses: ["y", "dy", "lse", "stats"],
+        groups: ({ rows, heads }) => lanes(rows * heads),
+        wgsl: each(
+          /* wgsl */ `
+  var delta = 0.0;
+  for (var c = i * ${width}u; c < (i + 1u) * ${width}u; c++) { delta += y[c] * dy[c]; }
+  stats[2u * i] = lse[i];
+  stats[2u * i + 1u] = delta;`,
+          "p.rows * p.heads",
+        ),
+      },
+      {
+        uses: [...inputs, "dq"],
+        groups: ({ count, heads }) => count * heads,
+        wgsl: /* wgsl */ `${w.prologue}
+${w.byQuery.declared}
+${w.main}
+  ${w.load("query", "q")}
+  ${w.load("dyMine", "dy")}
+  let log = stats[2u * (row * p.heads + head)];
+  let delta = stats[2u * (row * p.heads + head) + 1u];
+  var sum: array<vec4f, ${OWN}>;
+  ${w.blocks(
+    "k",
+    "v",
+    w.byQuery.drawn,
+    ["query", "dyMine"],
+    w.over(/* wgsl */ `
+      let probability = exp(dotted(0u, o, mine) * SCALE - log);
+      let dScore = probability * (dotted(1u, o, mine) * ${w.byQuery.factor} - delta) * SCALE;
+      ${w.add("sum", "dScore", 0)}`),
+  )}
+  ${w.store("dq", (c) => `sum[${c}]`)}
+}`,
+      },
+      {
+        uses: [...inputs, "dkv"],
+        groups: ({ count, heads }) => count * heads,
+        wgsl: /* wgsl */ `${w.prologue}
+${w.byKey.declared}
+${w.main}
+  ${w.load("keyMine", "k")}
+  ${w.load("value", "v")}
+  var dk: array<vec4f, ${OWN}>;
+  var dv: array<vec4f, ${OWN}>;
+  ${w.blocks(
+    "q",
+    "dy",
+    w.byKey.drawn,
+    ["keyMine", "value"],
+    w.over(/* wgsl */ `
+      let stat = 2u * (other * p.heads + head);
+      let probability = exp(dotted(0u, o, mine) * SCALE - stats[stat]);
+      let factor = ${w.byKey.factor};
+      let weight = probability * factor;
+      let dScore = probability * (dotted(1u, o, mine) * factor - stats[stat + 1u]) * SCALE;
+      ${w.add("dk", "dScore", 0)}
+      ${w.add("dv", "weight", 1)}`),
+  )}
+  ${w.store("dkv", (c) => `dk[${c}]`)}
+  ${w.store("dkv", (c) => `dv[${c}]`, "(p.rows + row)")}
+}`,
+      },
+    ],
+    compiled: {
+      name: dropped ? "attentionGradDropped" : "attentionGrad",
+      buffers: ["q", "k", "v", "y", "dy", "lse", "tiles", ...(dropped ? ["key"] : []), "dq", "dkv"],
+      scratch: ({ count }) => attentionGradScratch(count * TILE, width),
+      constants: [width],
+    },
+    loops(buffers, { count, rows, heads, ...site }) {
+      const { q, k, v, y, dy, lse, tiles, dq, dkv } = buffers as Arrays<
+        Record<"q" | "k" | "v" | "y" | "dy" | "lse" | "dq" | "dkv", "f32">
+      > & {
+        tiles: Uint32Array;
+      };
+      const factor = mask(buffers as Masked, site);
+      const [dk, dv] = [dkv.subarray(0, rows * heads * width), dkv.subarray(rows * heads * width)];
+      dq.fill(0);
+      dkv.fill(0);
+      eachRow(tiles, count, heads, (i, h, from, to) => {
+        const delta = dotRows(y, i, dy, i, h, heads, width);
+        for (let j = from; j < to; j++) {
+          const probability = Math.exp(dotRows(q, i, k, j, h, heads, width) / Math.sqrt(width) - lse[i * heads + h]);
+          const kept = factor(i, h, j - from);
+          const dScore = (probability * (dotRows(dy, i, v, j, h, heads, width) * kept - delta)) / Math.sqrt(width);
+          addRow(dq, i, dScore, k, j, h, heads, width);
+          addRow(dk, j, dScore, q, i, h, heads, width);
+          addRow(dv, j, probability * kept, dy, i, h, heads, width);
+        }
+      });
+    },
+  });
+});

@@ -1,0 +1,99 @@
+/** C = op(A) op(B) in blocks that stay in cache, with an epilogue: bias, activation, residual. */
+
+import { min, pack, packTransposed, PANEL, ROW, strip } from "./panel";
+
+/** A panel of B this deep is 16 KiB, half of a first-level cache of 32; a block of A is 512 KiB and one of B 1 MiB (kernels/cpu/scratch.ts). */
+const DEPTH: u32 = 256;
+const ROWS: u32 = 512;
+const COLUMNS: u32 = 1024;
+
+/** What is done to finished rows of C, 16 columns or fewer at a time. */
+function finish(c: usize, rows: u32, columns: u32, step: usize, bias: usize, residual: usize, relu: bool): void {
+  const zero = f32x4.splat(0);
+  for (let i: u32 = 0; i < rows; i++) {
+    let j: u32 = 0;
+    for (; j + 4 <= columns; j += 4) {
+      const o = usize(j) * 4;
+      let x = v128.load(c + o);
+      if (bias) x = f32x4.add(x, v128.load(bias + o));
+      if (relu) x = f32x4.max(x, zero);
+      if (residual) x = f32x4.add(x, v128.load(residual + o));
+      v128.store(c + o, x);
+    }
+    for (; j < columns; j++) {
+      const o = usize(j) * 4;
+      let x = load<f32>(c + o);
+      if (bias) x += load<f32>(bias + o);
+      if (relu) x = max<f32>(x, 0);
+      if (residual) x += load<f32>(residual + o);
+      store<f32>(c + o, x);
+    }
+    c += step;
+    if (residual) residual += step;
+  }
+}
+
+/** Columns of C, of which there are fewer than 16, from a strip that has 16. */
+function settle(from: usize, rows: u32, columns: u32, c: usize, step: usize, add: bool): void {
+  for (let i: u32 = 0; i < rows; i++) {
+    for (let j: u32 = 0; j < columns; j++) {
+      const o = usize(j) * 4;
+      const x = load<f32>(from + o);
+      store<f32>(c + o, add ? load<f32>(c + o) + x : x);
+    }
+    from += ROW;
+    c += step;
+  }
+}
+
+/**
+ * For each batch t: C[t] = op(A + t strideA) op(B + t strideB), row-major, [m, n]; A is [m, k], or [k, m] with `ta`; B is [k, n], or [n, k] with
+ * `tb`. Strides are in elements. Then bias [n] is added, activation 1 (relu) applied, residual (like C) added; address 0: none.
+ */
+export function matmul(
+  a: usize, b: usize, bias: usize, residual: usize, c: usize, scratch: usize,
+  m: u32, n: u32, k: u32, batch: u32, strideA: u32, strideB: u32, ta: bool, tb: bool, activation: u32,
+): void {
+  const packedB = scratch;
+  const packedA = packedB + usize(COLUMNS * DEPTH) * 4;
+  const edge = packedA + usize(ROWS * DEPTH) * 4;
+  const step = usize(n) * 4;
+  const relu = activation == 1;
+  for (let t: u32 = 0; t < batch; t++) {
+    for (let j0: u32 = 0; j0 < n; j0 += COLUMNS) {
+      const columns = min(COLUMNS, n - j0);
+      let p0: u32 = 0;
+      do { // once even where k is 0: C is then zero before its epilogue
+        const depth = min(DEPTH, k - p0);
+        const last = p0 + depth == k;
+        if (tb) packTransposed(b + (usize(j0) * k + p0) * 4, usize(k) * 4, depth, columns, packedB);
+        else pack(b + (usize(p0) * n + j0) * 4, step, depth, columns, packedB);
+        for (let i0: u32 = 0; i0 < m; i0 += ROWS) {
+          const rows = min(ROWS, m - i0);
+          if (ta) pack(a + (usize(p0) * m + i0) * 4, usize(m) * 4, depth, rows, packedA);
+          for (let j: u32 = 0; j < columns; j += PANEL) {
+            const panel = packedB + usize(j) * depth * 4;
+            const width = min(PANEL, columns - j);
+            const corner = (usize(i0) * n + j0 + j) * 4;
+            const whole = width == PANEL;
+            const out = whole ? c + corner : edge;
+            const outStep = whole ? step : ROW;
+            const add = whole && p0 > 0;
+            if (ta) {
+              for (let i: u32 = 0; i < rows; i += PANEL)
+                strip(packedA + usize(i) * depth * 4, 4, ROW, min(PANEL, rows - i), panel, depth, out + outStep * i, outStep, add);
+            } else strip(a + (usize(i0) * k + p0) * 4, usize(k) * 4, 4, rows, panel, depth, out, outStep, add);
+            if (!whole) settle(edge, rows, width, c + corner, step, p0 > 0);
+            if (last && (bias || residual || relu))
+              finish(c + corner, rows, width, step, bias ? bias + usize(j0 + j) * 4 : 0, residual ? residual + corner : 0, relu);
+          }
+        }
+        p0 += DEPTH;
+      } while (p0 < k);
+    }
+    a += usize(strideA) * 4;
+    b += usize(strideB) * 4;
+    c += usize(m) * n * 4;
+    if (residual) residual += usize(m) * n * 4;
+  }
+}

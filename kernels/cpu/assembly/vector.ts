@@ -1,0 +1,67 @@
+/** Functions of four numbers at once: the exponential, and Threefry's random bits. */
+
+/** Numbers of `exp`, as data: a load that fills a vector is one instruction, where a vector literal costs an engine several. */
+const NUMBERS = memory.data<f32>([
+  -87.33, 88.37, // where 2^n leaves the normal numbers
+  1.44269504, // 1 / ln 2
+  12582912, // 1.5 * 2^23: added to a number, its last bits are the nearest integer
+  0.693359375, -2.12194440e-4, // ln 2 in two parts: n times the first is exact, since that has 9 bits (Cody and Waite 1980)
+  1.0 / 5040, 1.0 / 720, 1.0 / 120, 1.0 / 24, 1.0 / 6, 0.5, 1,
+]);
+
+@inline
+function number(i: usize): v128 {
+  return v128.load_splat<f32>(NUMBERS + 4 * i);
+}
+
+/** e^x = 2^n e^r with |r| <= ln 2 / 2, where eight terms of the series of e^r leave less than 2^-27 out. Never below 2^-126; NaN stays NaN. */
+@inline
+export function exp(x: v128): v128 {
+  x = f32x4.pmin(f32x4.pmax(x, number(0)), number(1));
+  const shifted = f32x4.add(f32x4.mul(x, number(2)), number(3));
+  const n = f32x4.sub(shifted, number(3));
+  const r = f32x4.sub(f32x4.sub(x, f32x4.mul(n, number(4))), f32x4.mul(n, number(5)));
+  let e = f32x4.add(f32x4.mul(number(6), r), number(7));
+  e = f32x4.add(f32x4.mul(e, r), number(8));
+  e = f32x4.add(f32x4.mul(e, r), number(9));
+  e = f32x4.add(f32x4.mul(e, r), number(10));
+  e = f32x4.add(f32x4.mul(e, r), number(11));
+  e = f32x4.add(f32x4.mul(e, r), number(12));
+  e = f32x4.add(f32x4.mul(e, r), number(12));
+  // 2^n by its bits: n moved up to the exponent, above 23 bits of fraction, and added to that of 1 (IEEE 754)
+  return f32x4.mul(e, i32x4.add(i32x4.shl(shifted, 23), number(12)));
+}
+
+@inline
+function turn(x: v128, y: v128, distance: i32): v128 {
+  return v128.xor(v128.or(i32x4.shl(x, distance), i32x4.shr_u(x, 32 - distance)), y);
+}
+
+/** Threefry-2x32-20 (kernels/random.ts) of four counters under one key; the two words of each go to `to` and `to` + 16. */
+export function threefry(key0: u32, key1: u32, x: v128, y: v128, to: usize): void {
+  const k0 = i32x4.splat(key0);
+  const k1 = i32x4.splat(key1);
+  const k2 = i32x4.splat(key0 ^ key1 ^ 0x1bd11bda);
+  x = i32x4.add(x, k0);
+  y = i32x4.add(y, k1);
+  for (let s = 1; s <= 5; s++) {
+    // four rounds, with the odd and the even row of rotation distances in turn
+    if (s & 1) {
+      x = i32x4.add(x, y); y = turn(y, x, 13);
+      x = i32x4.add(x, y); y = turn(y, x, 15);
+      x = i32x4.add(x, y); y = turn(y, x, 26);
+      x = i32x4.add(x, y); y = turn(y, x, 6);
+    } else {
+      x = i32x4.add(x, y); y = turn(y, x, 17);
+      x = i32x4.add(x, y); y = turn(y, x, 29);
+      x = i32x4.add(x, y); y = turn(y, x, 16);
+      x = i32x4.add(x, y); y = turn(y, x, 24);
+    }
+    // words s and s + 1 of the key schedule k0, k1, k2, k0, ...
+    const first = s % 3;
+    x = i32x4.add(x, first == 0 ? k0 : first == 1 ? k1 : k2);
+    y = i32x4.add(y, i32x4.add(first == 0 ? k1 : first == 1 ? k2 : k0, i32x4.splat(s)));
+  }
+  v128.store(to, x);
+  v128.store(to, y, 16);
+}

@@ -1,0 +1,114 @@
+/** What a kernel is: one computation, written twice: WGSL for the GPU to run, plain loops for a person to check. */
+
+/** What a buffer holds. Floats are f32 on every device but `reference`, where they are f64. */
+export type Dtype = "f32" | "u32";
+
+/** The type of a parameter: a size, an offset (which may be negative), or a constant such as eps. */
+export type Scalar = "u32" | "i32" | "f32";
+
+export type Floats = Float32Array | Float64Array;
+export type Values = Floats | Uint32Array;
+
+export type Named<T> = Readonly<Record<string, T>>;
+type ArrayOf<D extends Dtype> = D extends "f32" ? Floats : Uint32Array;
+/** The arrays a kernel's loops see, by name. */
+export type Arrays<B extends Named<Dtype>> = { readonly [K in keyof B]: ArrayOf<B[K]> };
+export type Params<P extends Named<Scalar>> = { readonly [K in keyof P]: number };
+
+/** One dispatch: WGSL with an entry point `main`, and how many workgroups it takes. */
+export interface Pass<P extends Named<Scalar> = Named<Scalar>> {
+  readonly wgsl: string;
+  /** The buffers this pass binds, where it does not need all: a shader stage may be limited to eight (WebGPU, 3.6.2). */
+  readonly uses?: readonly string[];
+  groups(params: Params<P>): number;
+}
+
+/** Working memory that lives for one run of a kernel: its dtype and its length. */
+export interface Scratch<P extends Named<Scalar> = Named<Scalar>> {
+  readonly dtype: Dtype;
+  length(params: Params<P>): number;
+}
+
+/** The same kernel in WebAssembly: an export of `kernels/cpu/assembly`, called with addresses, then parameters, then constants. */
+export interface Compiled<P extends Named<Scalar> = Named<Scalar>> {
+  readonly name: string;
+  /** The buffers whose addresses it takes, in order; null passes address 0 for "none". */
+  readonly buffers: readonly (string | null)[];
+  /** Numbers that the variant fixes, after the parameters. */
+  readonly constants?: readonly number[];
+  /** Bytes of working memory, whose address comes after the buffers. */
+  scratch?(params: Params<P>): number;
+}
+
+export interface Kernel<
+  I extends Named<Dtype> = Named<Dtype>,
+  O extends Named<Dtype> = Named<Dtype>,
+  P extends Named<Scalar> = Named<Scalar>,
+> {
+  /** Unique: pipelines are cached by it. */
+  readonly name: string;
+  /** Storage buffers that are read. */
+  readonly inputs: I;
+  /** Storage buffers that are written; an update in place is an output that is also read. */
+  readonly outputs: O;
+  readonly params: P;
+  readonly scratch?: Readonly<Record<string, Scratch<P>>>;
+  readonly passes: readonly Pass<P>[];
+  readonly compiled?: Compiled<P>;
+  /** The same computation as plain loops over f32 or f64: the oracle of every test, and the cpu device where nothing is compiled. */
+  loops(buffers: Arrays<I & O>, params: Params<P>): void;
+}
+
+export const kernel = <const I extends Named<Dtype>, const O extends Named<Dtype>, const P extends Named<Scalar>>(
+  definition: Kernel<I, O, P>,
+): Kernel<I, O, P> => definition;
+
+/** Make a kernel once per variant: the same arguments give the same object. `made` holds those made so far. */
+export function variants<A extends readonly (string | number | boolean)[], K>(make: (...variant: A) => K): ((...variant: A) => K) & { readonly made: ReadonlyMap<string, K> } {
+  const made = new Map<string, K>();
+  const get = (...variant: A): K => {
+    const name = variant.join(" ");
+    let found = made.get(name);
+    if (found === undefined) made.set(name, (found = make(...variant)));
+    return found;
+  };
+  return Object.assign(get, { made });
+}
+
+/** Lanes in a workgroup, where a kernel does not say otherwise. */
+export const LANES = 256;
+
+/** Workgroups along x: a dispatch of n groups is GRID_X by n / GRID_X, since WebGPU allows 65,535 along one side (WebGPU, 3.6.2). */
+export const GRID_X = 32768;
+
+/** The buffers a pass binds, in the order of their bindings, from binding 1. */
+export const boundBy = (of: Kernel, pass: Pass): readonly string[] =>
+  pass.uses ?? [...Object.keys(of.inputs), ...Object.keys(of.outputs), ...Object.keys(of.scratch ?? {})];
+
+/** The complete WGSL module of one pass, bindings included: paste it anywhere. */
+export function source(of: Kernel, pass: Pass): string {
+  const { inputs, outputs, scratch = {}, params } = of;
+  const declared: Record<string, string> = {};
+  for (const [name, dtype] of Object.entries(inputs)) declared[name] = `var<storage, read> ${name}: array<${dtype}>;`;
+  for (const [name, dtype] of Object.entries(outputs)) declared[name] = `var<storage, read_write> ${name}: array<${dtype}>;`;
+  for (const [name, { dtype }] of Object.entries(scratch)) declared[name] = `var<storage, read_write> ${name}: array<${dtype}>;`;
+  return [
+    `struct Params { ${Object.entries(params).map(([name, type]) => `${name}: ${type}`).join(", ")} }`,
+    "@group(0) @binding(0) var<uniform> p: Params;",
+    ...boundBy(of, pass).map((name, i) => `@group(0) @binding(${i + 1}) ${declared[name]}`),
+    `fn groupOf(id: vec3u) -> u32 { return id.y * ${GRID_X}u + id.x; }`,
+    pass.wgsl,
+  ].join("\n");
+}
+
+/** An entry point with one lane for each of n results: `i` is the lane's own. */
+export const each = (body: string, n = "p.n"): string => /* wgsl */ `
+@compute @workgroup_size(${LANES})
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let i = groupOf(wid) * ${LANES}u + lane;
+  if (i >= ${n}) { return; }
+  ${body}
+}`;
+
+/** Workgroups for n lanes. */
+export const lanes = (n: number): number => Math.ceil(n / LANES);

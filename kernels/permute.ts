@@ -1,0 +1,64 @@
+/** Moving numbers without changing them: axes in another order, and a window of a tensor (a slice, or a pad around it). */
+
+import { each, kernel, lanes } from "./kernel.ts";
+
+/** What the coordinates of i are, along five axes of sizes (n / ...), n1, n2, n3, n4. */
+const coordinates = /* wgsl */ `
+  var r = i;
+  let c4 = r % p.n4; r /= p.n4;
+  let c3 = r % p.n3; r /= p.n3;
+  let c2 = r % p.n2; r /= p.n2;
+  let c1 = r % p.n1; let c0 = r / p.n1;`;
+
+/** y[c0, ... c4] = x[c0 * s0 + ... + c4 * s4]: y's n elements have last sizes n1 ... n4, s are strides in x. */
+export const permute = kernel({
+  name: "permute",
+  inputs: { x: "f32" },
+  outputs: { y: "f32" },
+  params: { n: "u32", n1: "u32", n2: "u32", n3: "u32", n4: "u32", s0: "u32", s1: "u32", s2: "u32", s3: "u32", s4: "u32" },
+  passes: [
+    {
+      groups: ({ n }) => lanes(n),
+      wgsl: each(`${coordinates} y[i] = x[c0 * p.s0 + c1 * p.s1 + c2 * p.s2 + c3 * p.s3 + c4 * p.s4];`),
+    },
+  ],
+  loops({ x, y }, { n, n1, n2, n3, n4, s0, s1, s2, s3, s4 }) {
+    if (n === 0) return;
+    let i = 0;
+    for (let c0 = 0; c0 < n / (n1 * n2 * n3 * n4); c0++)
+      for (let c1 = 0; c1 < n1; c1++)
+        for (let c2 = 0; c2 < n2; c2++)
+          for (let c3 = 0; c3 < n3; c3++) {
+            const at = c0 * s0 + c1 * s1 + c2 * s2 + c3 * s3;
+            for (let c4 = 0; c4 < n4; c4++) y[i++] = x[at + c4 * s4];
+          }
+  },
+});
+
+/**
+ * y[outer, c, inner] = x[outer, c + start, inner] where that lies in x, else 0: along one axis, of `size` in y and `whole` in x.
+ * A positive start slices, a negative one pads: each is the other's gradient.
+ */
+export const window = kernel({
+  name: "window",
+  inputs: { x: "f32" },
+  outputs: { y: "f32" },
+  params: { n: "u32", size: "u32", whole: "u32", inner: "u32", start: "i32" },
+  passes: [
+    {
+      groups: ({ n }) => lanes(n),
+      wgsl: each(/* wgsl */ `
+  let c = i32(i / p.inner % p.size) + p.start;
+  let outer = i / (p.inner * p.size);
+  y[i] = 0.0;
+  if (c >= 0 && c < i32(p.whole)) { y[i] = x[(outer * p.whole + u32(c)) * p.inner + i % p.inner]; }`),
+    },
+  ],
+  loops({ x, y }, { n, size, whole, inner, start }) {
+    for (let i = 0, block = 0; i < n; i += inner, block++) {
+      const c = (block % size) + start;
+      const at = (Math.floor(block / size) * whole + c) * inner;
+      for (let j = 0; j < inner; j++) y[i + j] = c >= 0 && c < whole ? x[at + j] : 0;
+    }
+  },
+});

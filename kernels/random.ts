@@ -1,0 +1,95 @@
+/**
+ * Random bits that depend on a key and an index alone, and dropout, which is made of them.
+ *
+ * Threefry-2x32 with 20 rounds (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): a keyed bijection of 64 bits, made of
+ * additions, rotations and xors, so that WGSL, WebAssembly and TypeScript draw the same bits.
+ */
+
+import { each, kernel, lanes } from "./kernel.ts";
+
+export type Pair = readonly [number, number];
+
+/** Rotation distances of the eight distinct rounds (Salmon et al. 2011, table 2). */
+const ROTATIONS = [13, 15, 26, 6, 17, 29, 16, 24];
+/** The key schedule's parity constant, from Skein (Ferguson et al. 2010). */
+const PARITY = 0x1bd11bda;
+
+/** Threefry-2x32-20 of a counter under a key: two words of 32 bits. */
+export function threefry([k0, k1]: Pair, [c0, c1]: Pair): [number, number] {
+  const schedule = [k0, k1, k0 ^ k1 ^ PARITY];
+  let x0 = (c0 + k0) | 0;
+  let x1 = (c1 + k1) | 0;
+  for (let round = 0; round < 20; round++) {
+    const r = ROTATIONS[round % 8];
+    x0 = (x0 + x1) | 0;
+    x1 = ((x1 << r) | (x1 >>> (32 - r))) ^ x0;
+    if (round % 4 === 3) {
+      const s = (round + 1) / 4;
+      x0 = (x0 + schedule[s % 3]) | 0;
+      x1 = (x1 + schedule[(s + 1) % 3] + s) | 0;
+    }
+  }
+  return [x0 >>> 0, x1 >>> 0];
+}
+
+/** `threefry(key: vec2u, counter: vec2u) -> vec2u` in WGSL, its rounds written out. */
+export const threefryWgsl = /* wgsl */ `
+fn threefry(key: vec2u, counter: vec2u) -> vec2u {
+  let k2 = key.x ^ key.y ^ ${PARITY}u;
+  var x = counter + key;
+${Array.from({ length: 20 }, (_, round) => {
+  const r = ROTATIONS[round % 8];
+  const step = `  x.x += x.y; x.y = ((x.y << ${r}u) | (x.y >> ${32 - r}u)) ^ x.x;`;
+  if (round % 4 !== 3) return step;
+  const s = (round + 1) / 4;
+  const word = ["key.x", "key.y", "k2"];
+  return `${step} x += vec2u(${word[s % 3]}, ${word[(s + 1) % 3]} + ${s}u);`;
+}).join("\n")}
+  return x;
+}
+// The quarter-word of 16 random bits at place \`which\` of a block.
+fn quarter(block: vec2u, which: u32) -> u32 { return (select(block.x, block.y, which >= 2u) >> (16u * (which & 1u))) & 0xffffu; }
+`;
+
+/** The same quarter in TypeScript. */
+export const quarter = (block: Pair, which: number): number => (block[which >> 1] >>> (16 * (which & 1))) & 0xffff;
+
+/** Draws below this number (of 65,536) drop a value: p in steps of 2^-16. */
+export const dropThreshold = (p: number): number => Math.round(p * 65536);
+
+/** What survives is scaled by this, so that the mean stays. */
+export const keepScale = (p: number): number => 65536 / (65536 - dropThreshold(p));
+
+/**
+ * y[i] = x[i] * scale where draw[i] >= threshold, else 0. Four neighbours share a block: draw[i] is quarter i % 4 of
+ * threefry(threefry(key, site), (i / 4, 0)). Its own gradient: the same kernel on dy draws the same mask.
+ */
+export const dropout = kernel({
+  name: "dropout",
+  inputs: { x: "f32", key: "u32" },
+  outputs: { y: "f32" },
+  params: { n: "u32", threshold: "u32", scale: "f32", site0: "u32", site1: "u32" },
+  passes: [
+    {
+      groups: ({ n }) => lanes(Math.ceil(n / 4)),
+      wgsl:
+        threefryWgsl +
+        each(
+          /* wgsl */ `
+  let block = threefry(threefry(vec2u(key[0], key[1]), vec2u(p.site0, p.site1)), vec2u(i, 0u));
+  for (var which = 0u; which < 4u && 4u * i + which < p.n; which++) {
+    y[4u * i + which] = select(0.0, x[4u * i + which] * p.scale, quarter(block, which) >= p.threshold);
+  }`,
+          "(p.n + 3u) / 4u",
+        ),
+    },
+  ],
+  loops({ x, y, key }, { n, threshold, scale, site0, site1 }) {
+    const folded = threefry([key[0], key[1]], [site0, site1]);
+    for (let i = 0; i < n; i += 4) {
+      const block = threefry(folded, [i / 4, 0]);
+      for (let which = 0; which < 4 && i + which < n; which++)
+        y[i + which] = quarter(block, which) >= threshold ? x[i + which] * scale : 0;
+    }
+  },
+});
