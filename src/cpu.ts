@@ -1,0 +1,97 @@
+/** The cpu device: WebAssembly memory, the kernels compiled from AssemblyScript, and the loops of those that have none. */
+
+import type { Dtype, Kernel, Values } from "../kernels/kernel.ts";
+import type { Device, Memory } from "./device.ts";
+import { Pool, sizeClass } from "./pool.ts";
+
+interface Region extends Memory {
+  readonly address: number;
+}
+
+type Compiled = (...args: number[]) => void;
+
+/** A WebAssembly page, bytes (WebAssembly 2.0, 2.5.5). */
+const PAGE = 65536;
+/** The most pages a 32-bit memory may have: 4 GiB. */
+const MOST_PAGES = 65536;
+/** What a vector load likes best, bytes. */
+const ALIGNMENT = 16;
+
+let compiling: Promise<WebAssembly.Module> | null = null;
+
+/** The compiled kernels, beside this file's folder: found by bundlers through `new URL`. */
+function kernels(): Promise<WebAssembly.Module> {
+  compiling ??= (async () => {
+    const url = new URL("../kernels/cpu/kernels.wasm", import.meta.url);
+    if (url.protocol !== "file:") return WebAssembly.compile(await (await fetch(url)).arrayBuffer());
+    const { readFile } = await import("node:fs/promises");
+    const bytes = await readFile(url).catch(() => {
+      throw new Error("cpu: kernels/cpu/kernels.wasm is missing; run npm run build");
+    });
+    return WebAssembly.compile(new Uint8Array(bytes));
+  })();
+  return compiling;
+}
+
+/** Open the cpu device: its own memory, which grows as it is asked to, up to 4 GiB. */
+export async function openCpu(): Promise<Device> {
+  const memory = new WebAssembly.Memory({ initial: 64, maximum: MOST_PAGES });
+  const { exports } = await WebAssembly.instantiate(await kernels(), { env: { memory, abort: () => {} } });
+  const compiled = exports as unknown as Record<string, Compiled> & { heapBase(): number };
+  let top = Math.ceil(compiled.heapBase() / ALIGNMENT) * ALIGNMENT;
+
+  const pool = new Pool<number>((bytes) => {
+    const end = top + bytes;
+    const missing = Math.ceil((end - memory.buffer.byteLength) / PAGE);
+    if (missing > 0) {
+      try {
+        memory.grow(Math.min(Math.max(missing, memory.buffer.byteLength / PAGE / 4), MOST_PAGES - memory.buffer.byteLength / PAGE) || missing);
+      } catch {
+        const mib = (n: number) => `${(n / 2 ** 20).toFixed(0)} MiB`;
+        throw new RangeError(
+          `cpu: out of memory; asked for ${mib(bytes)} with ${mib(pool.live)} held of the 4,096 MiB there can be; use smaller batches, or --device webgpu`,
+        );
+      }
+    }
+    const address = top;
+    top = end;
+    return address;
+  });
+
+  const bytesOf = (length: number) => length * 4;
+  const view = ({ dtype, address, length }: Region): Float32Array | Uint32Array =>
+    dtype === "f32" ? new Float32Array(memory.buffer, address, length) : new Uint32Array(memory.buffer, address, length);
+
+  const allocate = (dtype: Dtype, length: number): Region => ({ dtype, length, address: pool.take(bytesOf(length)) });
+
+  return {
+    name: "cpu",
+    description: "WebAssembly SIMD, one thread",
+    memory: pool,
+    allocate,
+    free: (region) => pool.give((region as Region).address, bytesOf(region.length)),
+    upload: (to, values) => view(to as Region).set(values),
+    run(kernel: Kernel, buffers, params) {
+      const made = kernel.compiled;
+      if (!made) {
+        kernel.loops(Object.fromEntries(Object.entries(buffers).map(([name, region]) => [name, view(region as Region)])), params);
+        return;
+      }
+      const addresses = made.buffers.map((name) => (name === null ? 0 : (buffers[name] as Region).address));
+      const numbers = [...Object.keys(kernel.params).map((name) => params[name]), ...(made.constants ?? [])];
+      if (!made.scratch) {
+        compiled[made.name](...addresses, ...numbers);
+        return;
+      }
+      const bytes = sizeClass(made.scratch(params));
+      const scratch = pool.take(bytes);
+      try {
+        compiled[made.name](...addresses, scratch, ...numbers);
+      } finally {
+        pool.give(scratch, bytes);
+      }
+    },
+    read: async (region): Promise<Values> => view(region as Region).slice(),
+    close() {},
+  };
+}

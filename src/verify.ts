@@ -1,0 +1,47 @@
+/** Does a device compute what a kernel's loops say? */
+
+import type { Values } from "../kernels/kernel.ts";
+import type { Sample } from "../kernels/samples.ts";
+import type { Device } from "./device.ts";
+
+export interface Verdict {
+  readonly kernel: string;
+  /** The largest difference from the loops in f64, of the output's largest value. */
+  readonly worst: number;
+  /** What it may be. */
+  readonly bound: number;
+  readonly ok: boolean;
+  /** Does the device run the very loops it is held against, for want of a compiled kernel? Then agreement proves nothing. */
+  readonly loops: boolean;
+}
+
+/** Run one sample on a device and hold it against the loops. @throws Error for what goes wrong on the device. */
+export async function verify(device: Device, { kernel, inputs, outputs, params, tolerance }: Sample): Promise<Verdict> {
+  const before = { ...inputs } as Record<string, Values>;
+  for (const [name, given] of Object.entries(outputs)) {
+    if (typeof given !== "number") before[name] = given;
+    else before[name] = kernel.outputs[name] === "f32" ? new Float64Array(given) : new Uint32Array(given);
+  }
+  const wanted = Object.fromEntries(Object.entries(before).map(([name, values]) => [name, values.slice()]));
+  kernel.loops(wanted, params);
+
+  const buffers = Object.fromEntries(
+    Object.entries(before).map(([name, values]) => [name, device.allocate(values instanceof Uint32Array ? "u32" : "f32", values.length)]),
+  );
+  for (const [name, values] of Object.entries(before)) device.upload(buffers[name], values);
+  device.run(kernel, buffers, params);
+  let worst = 0;
+  for (const name of Object.keys(kernel.outputs)) {
+    const got = await device.read(buffers[name]);
+    let largest = Number.MIN_VALUE;
+    let error = 0;
+    for (const [i, value] of wanted[name].entries()) {
+      largest = Math.max(largest, Math.abs(value));
+      error = Math.max(error, Math.abs(got[i] - value)); // NaN, once met, stays
+    }
+    worst = Math.max(worst, error / largest);
+  }
+  for (const buffer of Object.values(buffers)) device.free(buffer);
+  const loops = device.name === "reference" || (device.name === "cpu" && !kernel.compiled);
+  return { kernel: kernel.name, worst, bound: tolerance, ok: worst <= tolerance, loops };
+}

@@ -1,0 +1,238 @@
+/** The WebGPU device: adapter and limits, pipelines and bind groups by name, one encoder until somebody reads, errors brought to the reader. */
+
+import { boundBy, GRID_X, type Dtype, type Kernel, type Pass, source, type Values } from "../kernels/kernel.ts";
+import type { Device, Memory } from "./device.ts";
+import { Pool } from "./pool.ts";
+
+interface Block extends Memory {
+  readonly buffer: GPUBuffer;
+}
+
+/** Dispatches after which the encoder is submitted, so that the GPU starts before the host has finished. */
+const MOST_DISPATCHES = 256;
+/** Cached uniform buffers and bind groups, past which the caches start afresh. */
+const MOST_CACHED = 8192;
+
+let instance: GPU | null = null;
+
+/** navigator.gpu, or in Node the GPU of the npm package `webgpu` (Dawn). null where there is neither. */
+async function gpu(): Promise<GPU | null> {
+  if (typeof navigator !== "undefined" && navigator.gpu) return navigator.gpu;
+  if (typeof process === "undefined" || !process.versions?.node) return null;
+  if (instance) return instance;
+  process.env.XDG_RUNTIME_DIR ??= "/tmp"; // Vulkan's loader complains without one
+  try {
+    const { create, globals } = await import("webgpu");
+    Object.assign(globalThis, globals);
+    instance = create(flags()); // kept: Dawn aborts the process when this object is collected
+    return instance;
+  } catch {
+    return null; // not installed, or no build for this platform: findAdapter's caller says so
+  }
+}
+
+/** Dawn's flags from the environment: GPU_BACKEND=vulkan, DAWN_FEATURES=name,name */
+const flags = (): string[] => [
+  ...(process.env.GPU_BACKEND ? [`backend=${process.env.GPU_BACKEND}`] : []),
+  ...(process.env.DAWN_FEATURES ? [`enable-dawn-features=${process.env.DAWN_FEATURES}`] : []),
+];
+
+/** The adapter WebGPU offers, or null. */
+export async function findAdapter(): Promise<GPUAdapter | null> {
+  return (await (await gpu())?.requestAdapter({ powerPreference: "high-performance" })) ?? null;
+}
+
+/** What the adapter is, for a person. */
+export const describe = ({ info }: GPUAdapter): string => [info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(" ");
+
+/** Does this adapter compute on the CPU? */
+export const isSoftware = (adapter: GPUAdapter): boolean =>
+  adapter.info.isFallbackAdapter === true || /llvmpipe|lavapipe|swiftshader|softpipe|basic render/i.test(describe(adapter));
+
+/**
+ * Open WebGPU on the adapter the platform offers, or on a device given.
+ * @throws Error when there is no adapter, saying what to install.
+ */
+export async function openWebGpu(given?: GPUDevice): Promise<Device> {
+  if (given) return new WebGpu(given, given.adapterInfo?.description || "a GPUDevice given");
+  const adapter = await findAdapter();
+  if (!adapter)
+    throw new Error("webgpu: no adapter. Install a Vulkan driver (Debian: mesa-vulkan-drivers) and the npm package webgpu, or use --device cpu");
+  const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
+  return new WebGpu(await adapter.requestDevice({ requiredLimits: { maxBufferSize, maxStorageBufferBindingSize } }), describe(adapter));
+}
+
+class WebGpu implements Device {
+  readonly name = "webgpu";
+  readonly description: string;
+  readonly memory: Pool<GPUBuffer>;
+  readonly #gpu: GPUDevice;
+  readonly #pipelines = new Map<string, GPUComputePipeline>();
+  readonly #uniforms = new Map<string, GPUBuffer>();
+  readonly #groups = new Map<string, GPUBindGroup>();
+  readonly #numbers = new WeakMap<GPUBuffer, number>();
+  readonly #staging: Pool<GPUBuffer>;
+  #made = 0;
+  #encoder: GPUCommandEncoder | null = null;
+  #pass: GPUComputePassEncoder | null = null;
+  #dispatches = 0;
+  #recent: string[] = [];
+  #error: Error | null = null;
+  #closed = false;
+
+  constructor(gpu: GPUDevice, description: string) {
+    this.#gpu = gpu;
+    this.description = description;
+    const { STORAGE, COPY_SRC, COPY_DST, MAP_READ } = GPUBufferUsage;
+    this.memory = new Pool((size) => {
+      const most = Math.min(gpu.limits.maxBufferSize, gpu.limits.maxStorageBufferBindingSize);
+      if (size > most) throw new RangeError(`webgpu: a buffer of ${size} bytes is more than this adapter's ${most}; use smaller batches`);
+      return this.#numbered(gpu.createBuffer({ size, usage: STORAGE | COPY_SRC | COPY_DST }));
+    });
+    this.#staging = new Pool((size) => gpu.createBuffer({ size, usage: MAP_READ | COPY_DST }));
+    gpu.addEventListener("uncapturederror", (event) => this.#fail(event.error.message));
+    gpu.lost.then(({ message, reason }) => {
+      if (!this.#closed) this.#fail(`the device was lost (${reason}): ${message}; open it again`);
+    });
+  }
+
+  #fail(message: string) {
+    this.#error ??= new Error(`webgpu: ${message} (recent kernels: ${this.#recent.join(", ")})`);
+  }
+
+  #check() {
+    if (this.#closed) throw new Error("webgpu: this device was closed; open another");
+    if (this.#error) throw this.#error;
+  }
+
+  #numbered(buffer: GPUBuffer): GPUBuffer {
+    this.#numbers.set(buffer, this.#made++);
+    return buffer;
+  }
+
+  allocate(dtype: Dtype, length: number): Block {
+    return { dtype, length, buffer: this.memory.take(length * 4) };
+  }
+
+  free(memory: Memory): void {
+    this.memory.give((memory as Block).buffer, memory.length * 4);
+  }
+
+  upload(memory: Memory, values: ArrayLike<number>): void {
+    this.#check();
+    this.#flush(); // what is enqueued may read the buffer's former content, and writeBuffer would overtake it
+    const data = memory.dtype === "f32" ? (values instanceof Float32Array ? values : Float32Array.from(values)) : Uint32Array.from(values);
+    this.#gpu.queue.writeBuffer((memory as Block).buffer, 0, data);
+  }
+
+  run(kernel: Kernel, buffers: Readonly<Record<string, Memory>>, params: Readonly<Record<string, number>>): void {
+    this.#check();
+    const scratch: Record<string, Block> = {};
+    for (const [name, { dtype, length }] of Object.entries(kernel.scratch ?? {})) scratch[name] = this.allocate(dtype, length(params));
+    const all = { ...buffers, ...scratch } as Record<string, Block>;
+    kernel.passes.forEach((pass, index) => {
+      const groups = pass.groups(params);
+      if (groups > 0) this.#dispatch(kernel, index, pass, all, params, groups);
+    });
+    for (const block of Object.values(scratch)) this.free(block); // the queue keeps order: whoever takes it next writes after this
+  }
+
+  #dispatch(kernel: Kernel, index: number, pass: Pass, buffers: Record<string, Block>, params: Readonly<Record<string, number>>, groups: number) {
+    const name = kernel.passes.length === 1 ? kernel.name : `${kernel.name} (${index + 1})`;
+    const pipeline = this.#pipeline(name, kernel, pass);
+    const uniform = this.#uniform(kernel, params);
+    const bound = boundBy(kernel, pass).map((buffer) => buffers[buffer].buffer);
+    const key = `${name} ${this.#numbers.get(uniform)} ${bound.map((buffer) => this.#numbers.get(buffer)).join(" ")}`;
+    let group = this.#groups.get(key);
+    if (!group) {
+      if (this.#groups.size >= MOST_CACHED) this.#groups.clear();
+      const entries = [uniform, ...bound].map((buffer, binding) => ({ binding, resource: { buffer } }));
+      group = this.#gpu.createBindGroup({ label: name, layout: pipeline.getBindGroupLayout(0), entries });
+      this.#groups.set(key, group);
+    }
+    this.#encoder ??= this.#gpu.createCommandEncoder();
+    this.#pass ??= this.#encoder.beginComputePass();
+    this.#pass.setPipeline(pipeline);
+    this.#pass.setBindGroup(0, group);
+    this.#pass.dispatchWorkgroups(Math.min(groups, GRID_X), Math.ceil(groups / GRID_X));
+    this.#recent.push(name);
+    if (this.#recent.length > 8) this.#recent.shift();
+    if (++this.#dispatches >= MOST_DISPATCHES) this.#flush();
+  }
+
+  #pipeline(name: string, kernel: Kernel, pass: Pass): GPUComputePipeline {
+    let pipeline = this.#pipelines.get(name);
+    if (!pipeline) {
+      const module = this.#gpu.createShaderModule({ label: name, code: source(kernel, pass) });
+      pipeline = this.#gpu.createComputePipeline({ label: name, layout: this.#layout(name, kernel, pass), compute: { module } });
+      this.#pipelines.set(name, pipeline);
+    }
+    return pipeline;
+  }
+
+  /** Spelled out rather than "auto": a binding the WGSL happens not to use stays in the layout. */
+  #layout(name: string, kernel: Kernel, pass: Pass): GPUPipelineLayout {
+    const entries = boundBy(kernel, pass).map((buffer, i): GPUBindGroupLayoutEntry => {
+      const type = buffer in kernel.inputs ? "read-only-storage" : "storage";
+      return { binding: i + 1, visibility: GPUShaderStage.COMPUTE, buffer: { type } };
+    });
+    entries.unshift({ binding: 0, visibility: GPUShaderStage.COMPUTE, buffer: { type: "uniform" } });
+    return this.#gpu.createPipelineLayout({ label: name, bindGroupLayouts: [this.#gpu.createBindGroupLayout({ label: name, entries })] });
+  }
+
+  /** The parameters as a uniform buffer, which is never rewritten: the same numbers find the same buffer. */
+  #uniform(kernel: Kernel, params: Readonly<Record<string, number>>): GPUBuffer {
+    const names = Object.entries(kernel.params);
+    const key = names.map(([name, type]) => `${type[0]}${params[name]}`).join(" ");
+    let buffer = this.#uniforms.get(key);
+    if (!buffer) {
+      if (this.#uniforms.size >= MOST_CACHED) this.#uniforms.clear();
+      const data = new DataView(new ArrayBuffer(Math.max(16, Math.ceil(names.length / 4) * 16)));
+      names.forEach(([name, type], i) => {
+        if (type === "f32") data.setFloat32(4 * i, params[name], true);
+        else data.setInt32(4 * i, params[name], true);
+      });
+      buffer = this.#numbered(this.#gpu.createBuffer({ size: data.byteLength, usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST }));
+      this.#gpu.queue.writeBuffer(buffer, 0, data.buffer);
+      this.#uniforms.set(key, buffer);
+    }
+    return buffer;
+  }
+
+  #flush(): void {
+    if (!this.#encoder) return;
+    this.#pass?.end();
+    this.#gpu.queue.submit([this.#encoder.finish()]);
+    this.#encoder = null;
+    this.#pass = null;
+    this.#dispatches = 0;
+  }
+
+  async read(memory: Memory): Promise<Values> {
+    this.#check();
+    const bytes = memory.length * 4;
+    if (bytes === 0) return memory.dtype === "f32" ? new Float32Array(0) : new Uint32Array(0);
+    this.#pass?.end();
+    this.#pass = null;
+    this.#encoder ??= this.#gpu.createCommandEncoder();
+    const staging = this.#staging.take(bytes);
+    this.#encoder.copyBufferToBuffer((memory as Block).buffer, 0, staging, 0, bytes);
+    this.#flush();
+    try {
+      await staging.mapAsync(GPUMapMode.READ, 0, bytes);
+    } catch (cause) {
+      this.#check();
+      throw new Error(`webgpu: reading ${bytes} bytes back failed`, { cause });
+    }
+    const copy = staging.getMappedRange(0, bytes).slice(0);
+    staging.unmap();
+    this.#staging.give(staging, bytes);
+    this.#check();
+    return memory.dtype === "f32" ? new Float32Array(copy) : new Uint32Array(copy);
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#gpu.destroy();
+  }
+}
