@@ -1,0 +1,21 @@
+/** Layer norm with a learned scale and offset. */
+
+import { layerNorm } from "../autograd/ops.ts";
+import { keep, ones, type Tensor, zeros } from "../src/tensor.ts";
+
+/** y = (x - mean) / sqrt(variance + eps) * weight + bias along the last axis.   x [..., width] */
+export class LayerNorm {
+  readonly weight: Tensor;
+  readonly bias: Tensor;
+  readonly eps: number;
+
+  constructor(width: number, eps = 1e-12) {
+    this.weight = keep(ones([width]));
+    this.bias = keep(zeros([width]));
+    this.eps = eps;
+  }
+
+  forward(x: Tensor): Tensor {
+    return layerNorm(x, this.weight, this.bias, this.eps);
+  }
+}
