@@ -1,0 +1,171 @@
+/** Files on disk, and the one library file with `node:` modules: read whole or by range; write under the final name only when whole. */
+
+const fs = () => import("node:fs/promises");
+
+/** Throws the sentence a person can act on in place of a raw ENOENT or EACCES; `where` names the caller. */
+function explain(where: string, path: string, cause: unknown): never {
+  const code = (cause as { code?: string }).code ?? "";
+  const what: Record<string, string> = {
+    ENOENT: "does not exist; check the path",
+    EISDIR: "is a folder; name a file",
+    ENOTDIR: "is not a folder; name a folder",
+    EACCES: "may not be opened; check its permissions",
+    ENOSPC: "could not be written, the disk is full; free some space",
+  };
+  throw new Error(`${where}: "${path}" ${what[code] ?? `could not be used (${code || String(cause)})`}`, { cause });
+}
+
+/** All bytes of a file. */
+export async function readFile(path: string): Promise<Uint8Array<ArrayBuffer>> {
+  return readRange(path, 0, await size(path));
+}
+
+/** A file as UTF-8 text. */
+export async function readText(path: string): Promise<string> {
+  return new TextDecoder().decode(await readFile(path));
+}
+
+/** A JSON file; throws with the file's name where it does not parse. */
+export async function readJson(path: string): Promise<unknown> {
+  try {
+    return JSON.parse(await readText(path));
+  } catch (cause) {
+    if (cause instanceof SyntaxError) throw new Error(`readJson: "${path}" is not JSON (${cause.message})`, { cause });
+    throw cause;
+  }
+}
+
+/** Bytes [start, end) of a file, in memory of their own (aligned to 8 bytes); throws where the file ends before `end`. */
+export async function readRange(path: string, start: number, end: number): Promise<Uint8Array<ArrayBuffer>> {
+  const file = await (await fs()).open(path, "r").catch((cause) => explain("readRange", path, cause));
+  try {
+    const bytes = new Uint8Array(end - start);
+    for (let done = 0; done < bytes.length; ) {
+      // a single read may not exceed 2 GiB
+      const length = Math.min(bytes.length - done, 2 ** 30);
+      const { bytesRead } = await file.read(bytes, done, length, start + done).catch((cause) => explain("readRange", path, cause));
+      if (bytesRead === 0) throw new Error(`readRange: "${path}" ends at byte ${start + done}, before ${end}; the file is truncated`);
+      done += bytesRead;
+    }
+    return bytes;
+  } finally {
+    await file.close();
+  }
+}
+
+/** Size of a file in bytes. */
+export async function size(path: string): Promise<number> {
+  const stat = await (await fs()).stat(path).catch((cause) => explain("size", path, cause));
+  return stat.isFile() ? stat.size : explain("size", path, { code: "EISDIR" });
+}
+
+/** Whether a file or a folder stands at this path. */
+export async function exists(path: string): Promise<boolean> {
+  return (await fs()).access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** Names of the files and folders in a folder, sorted by code units (the same on every machine). */
+export async function list(directory: string): Promise<string[]> {
+  return (await (await fs()).readdir(directory).catch((cause) => explain("list", directory, cause))).sort();
+}
+
+/** Throws if something stands at `path` and may not be replaced. */
+export async function refuseOverwrite(path: string, force = false): Promise<void> {
+  if (!force && (await exists(path))) throw new Error(`write: "${path}" exists; remove it, choose another name, or use --force`);
+}
+
+/** Options of what writes whole: `force` replaces what stands there; without it that is an error. */
+export interface WriteOptions {
+  readonly force?: boolean;
+}
+
+/** Writes a file under its final name only when whole: a temporary sibling, fsync, rename. Folders on the way are made. */
+export function writeWhole(path: string, content: Uint8Array | string, options: WriteOptions = { force: true }): Promise<void> {
+  return replaceWhole(path, async (temporary) => (await fs()).writeFile(temporary, content), options);
+}
+
+/** Makes a folder under its final name only when whole: `fill` writes into a temporary sibling, which is renamed, or removed if `fill` throws. */
+export function writeFolderWhole(
+  path: string,
+  fill: (temporary: string) => Promise<void>,
+  options: WriteOptions = { force: false },
+): Promise<void> {
+  return replaceWhole(
+    path,
+    async (temporary) => {
+      await (await fs()).mkdir(temporary);
+      await fill(temporary);
+    },
+    options,
+  );
+}
+
+/** What both writers share: `make` creates a file or a folder at the temporary path it is given. */
+export async function replaceWhole(path: string, make: (temporary: string) => Promise<void>, { force }: WriteOptions): Promise<void> {
+  const { mkdir, rename, rm } = await fs();
+  const { basename, dirname, join, resolve } = await import("node:path");
+  await refuseOverwrite(path, force);
+  const target = resolve(path);
+  const sibling = (kind: string) => join(dirname(target), `.${basename(target)}.${kind}-${process.pid}-${serial++}`);
+  const temporary = sibling("partial");
+  const old = sibling("old");
+  try {
+    await mkdir(dirname(target), { recursive: true });
+    await make(temporary);
+    await synchronise(temporary);
+    await refuseOverwrite(path, force);
+    if (force && (await isFolder(target))) await rename(target, old); // rename replaces a file but not a folder
+    await rename(temporary, target);
+    await synchronise(dirname(target), false);
+  } catch (cause) {
+    if ((cause as { code?: string }).code !== undefined) explain("write", path, cause);
+    throw cause;
+  } finally {
+    await rm(temporary, { recursive: true, force: true });
+    await rm(old, { recursive: true, force: true });
+  }
+}
+
+let serial = 0;
+
+/** Copies a folder and all that is in it. */
+export async function copyFolder(from: string, to: string): Promise<void> {
+  await (await fs()).cp(from, to, { recursive: true }).catch((cause) => explain("copyFolder", from, cause));
+}
+
+/** A file written piece by piece. Write it inside `writeFolderWhole`, so that it is seen only when whole. */
+export async function appendTo(path: string): Promise<{ write(bytes: Uint8Array): Promise<void>; close(): Promise<void> }> {
+  const file = await (await fs()).open(path, "a").catch((cause) => explain("appendTo", path, cause));
+  return {
+    write: async (bytes) => file.writeFile(bytes).catch((cause) => explain("appendTo", path, cause)),
+    close: () => file.close(),
+  };
+}
+
+/** Removes a file, or a folder and all in it; nothing there is no error. */
+export async function remove(path: string): Promise<void> {
+  await (await fs()).rm(path, { recursive: true, force: true }).catch((cause) => explain("remove", path, cause));
+}
+
+/** Renames inside one folder being written. */
+export async function move(from: string, to: string): Promise<void> {
+  await (await fs()).rename(from, to).catch((cause) => explain("move", from, cause));
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return (await fs()).stat(path).then(
+    (stat) => stat.isDirectory(),
+    () => false,
+  );
+}
+
+/** fsync of a file, or of a folder and (if `deep`) all in it: a rename must not reach the disk before the content it names. */
+async function synchronise(path: string, deep = true): Promise<void> {
+  if (deep && (await isFolder(path))) for (const name of await list(path)) await synchronise(`${path}/${name}`);
+  if (process.platform === "win32" && (await isFolder(path))) return; // Windows cannot fsync a folder
+  const file = await (await fs()).open(path, "r");
+  await file.sync().finally(() => file.close());
+}
