@@ -1,0 +1,147 @@
+/** `geneformer pretrain`: masked pretraining, with checkpoints to go on from. */
+
+import { Option } from "commander";
+import { type Config, configFromHuggingFace, preset, presets } from "../config.ts";
+import { type Dataset, readDataset } from "../data/dataset.ts";
+import { readVocabulary } from "../data/vocabulary.ts";
+import { readJson } from "../files.ts";
+import { pretrainDefaults, type PretrainOptions } from "../pretrain.ts";
+import { pretrain } from "../run.ts";
+import { countParameters } from "../../nn/module.ts";
+import { scheduleNames } from "../../nn/schedule.ts";
+import type { DeviceName } from "../../src/device.ts";
+import { type Define, device, examples, force, integer, out, real, seed, Stopped } from "./command.ts";
+import { openDevice } from "./model.ts";
+import { count } from "./terminal.ts";
+
+interface Options extends Omit<PretrainOptions, "steps" | "rate"> {
+  preset?: string;
+  config?: string;
+  layers?: number;
+  width?: number;
+  heads?: number;
+  inner?: number;
+  dictionary?: string;
+  steps?: number;
+  epochs?: number;
+  lr: number;
+  saveEvery: number;
+  evaluateEvery: number;
+  evaluateCells: number;
+  resume: boolean;
+  force: boolean;
+  device: "auto" | DeviceName;
+  out: string;
+}
+
+export const command: Define = (program, context) => {
+  const d = pretrainDefaults;
+  program
+    .argument("<dataset>", "a .dataset folder of tokenized cells")
+    .addOption(new Option("--preset <name>", "sizes of a published model").choices(Object.keys(presets)))
+    .option("--config <file>", "sizes from a config.json, as Hugging Face writes it")
+    .option("--layers <number>", "another number of layers", integer(1))
+    .option("--width <number>", "another embedding size", integer(1))
+    .option("--heads <number>", "another number of attention heads", integer(1))
+    .option("--inner <number>", "another width of the feed-forward layers", integer(1))
+    .option("--dictionary <folder>", "the dictionary of the cells, where the dataset has none beside it")
+    .option("--steps <number>", `optimiser steps (default: ${d.steps})`, integer(1))
+    .addOption(new Option("--epochs <number>", "as many steps as read the cells this often").argParser(real(0.001)).conflicts("steps"))
+    .option("--tokens-per-batch <number>", "tokens of a batch at most", integer(1), d.tokensPerBatch)
+    .option("--accumulate <number>", "batches of a step", integer(1), d.accumulate)
+    .option("--lr <number>", "peak learning rate", real(0), d.rate)
+    .option("--warmup <number>", "steps to reach it", integer(0), d.warmup)
+    .addOption(new Option("--schedule <name>", "how the rate falls after that").choices(scheduleNames).default(d.schedule))
+    .option("--decay <number>", "weight decay", real(0), d.decay)
+    .option("--clip <number>", "largest global norm of the gradients; 0 does not clip", real(0), d.clip)
+    .option("--mask-probability <number>", "share of places to hide", real(0.001, 0.999), d.maskProbability)
+    .option("--keep-special", "never hide <cls> and <eos>", d.keepSpecial)
+    .option("--held-out <number>", "share of cells held out for evaluation", real(0, 0.99), d.heldOut)
+    .option("--evaluate-every <number>", "steps between evaluations", integer(1), 200)
+    .option("--evaluate-cells <number>", "held-out cells of an evaluation at most", integer(1), 200)
+    .option("--save-every <number>", "steps between checkpoints", integer(1), 200)
+    .option("--resume", "go on from the newest checkpoint in --out, with the same settings", false)
+    .addOption(seed())
+    .addOption(device())
+    .addOption(out("folder of the run: log.jsonl, checkpoints, and at the end the model", "--out <folder>"))
+    .addOption(force())
+    .addHelpText(
+      "after",
+      examples(
+        "pretrain cells.dataset --preset V1-10M --layers 2 --width 128 --heads 2 --inner 256 --steps 2000 --out run",
+        "pretrain cells.dataset --config config.json --epochs 3 --lr 5e-4 --schedule cosine --out run --resume",
+      ),
+    )
+    .action(async (path: string, options: Options) => {
+      const dataset = await readDataset(path);
+      const vocabulary = options.dictionary ? await readVocabulary(options.dictionary) : await dataset.vocabulary();
+      if (!vocabulary) throw new Error(`"${path}" has no dictionary beside its shards; name its folder with --dictionary`);
+      const config = await configOf(options, vocabulary.size, vocabulary.modelVersion);
+      const { lr: rate, saveEvery, evaluateEvery, evaluateCells, resume, force } = options;
+      const { seed, tokensPerBatch, accumulate, warmup, schedule, decay, clip, maskProbability, keepSpecial, heldOut } = options;
+      const steps = options.steps ?? (options.epochs ? stepsOf(dataset, options.epochs, options) : d.steps);
+      const settings = { seed, steps, tokensPerBatch, accumulate, rate, warmup, schedule, decay, clip, maskProbability, keepSpecial, heldOut };
+
+      const on = await openDevice(options.device, context);
+      let bar: ReturnType<typeof context.progress> | null = null;
+      let [first, last, heldOutLoss, unigram, rank, done] = [Number.NaN, Number.NaN, Number.NaN, Number.NaN, Number.NaN, 0];
+      let tokens = 0;
+      const began = performance.now();
+      const run = { ...settings, saveEvery, evaluateEvery, evaluateCells, resume, force };
+      for await (const event of pretrain(dataset, vocabulary, config, options.out, run, context.signal)) {
+        switch (event.kind) {
+          case "start": {
+            const { model, split } = event.pretraining;
+            context.say(
+              `${config.layers} layers of width ${config.width}, ${count(countParameters(model))} parameters; ${count(split.training.length)} cells to train on, ${count(split.heldOut.length)} held out`,
+            );
+            if (event.from > 0) context.say(`going on from step ${event.from}`);
+            if (event.baselines) ({ unigram, rank } = event.baselines);
+            bar = context.progress("Pretraining", steps, "steps", event.from);
+            done = event.from;
+            break;
+          }
+          case "step":
+            if (Number.isNaN(first)) first = event.loss;
+            last = event.loss;
+            done = event.step;
+            tokens += event.tokens;
+            bar?.update(done, `loss ${last.toFixed(3)}${Number.isNaN(heldOutLoss) ? "" : `, held out ${heldOutLoss.toFixed(3)}`}`);
+            break;
+          case "evaluation":
+            heldOutLoss = event.loss;
+            break;
+          case "saved":
+          case "done":
+            break;
+        }
+      }
+      bar?.stop();
+      if (done < steps) throw new Stopped(`step ${done} of ${steps} is in ${options.out}/checkpoint-${done}; go on with the same command and --resume`);
+      const seconds = (performance.now() - began) / 1000;
+      const compare = Number.isNaN(heldOutLoss)
+        ? []
+        : [`held-out loss ${heldOutLoss.toFixed(4)} nats; by how common genes are ${unigram.toFixed(4)}, by rank and gene ${rank.toFixed(4)}`];
+      context.report(
+        { out: options.out, steps, loss: last, heldOutLoss, unigram, rank, seconds, tokensPerSecond: tokens / seconds, peakBytes: on.memory.peak },
+        `${count(steps)} steps, loss ${first.toFixed(4)} at first, ${last.toFixed(4)} at last, ${count(tokens / seconds)} tokens/s`,
+        ...compare,
+        `wrote ${options.out}`,
+      );
+      on.close();
+    });
+};
+
+/** The model's sizes: a preset or a config.json, with what was said otherwise, and the dictionary's vocabulary. */
+async function configOf({ preset: name, config: file, layers, width, heads, inner }: Options, vocabulary: number, version: "V1" | "V2"): Promise<Config> {
+  if (name && file) throw new Error("--preset and --config both give the model's sizes; give one of them");
+  const base = file ? configFromHuggingFace(await readJson(file), file) : preset(name ?? (version === "V1" ? "V1-10M" : "V2-104M"));
+  const other = Object.fromEntries(Object.entries({ layers, width, heads, inner }).filter(([, value]) => value !== undefined));
+  return { ...base, ...other, vocabulary };
+}
+
+/** Steps that read the training cells so often, batches taken as full. */
+function stepsOf(dataset: Dataset, epochs: number, { heldOut, tokensPerBatch, accumulate }: Options): number {
+  const tokens = dataset.lengths.reduce((sum, length) => sum + length, 0) * (1 - heldOut);
+  return Math.max(1, Math.ceil((epochs * tokens) / (tokensPerBatch * accumulate)));
+}

@@ -1,0 +1,173 @@
+/** Geneformer: a BERT (Devlin et al. 2019) over the genes of a cell, most expressed first (Theodoris et al. 2023). The whole of it. */
+
+import { add, crossEntropy, dropout, gather, gelu, linear, matmul, mul, permute, reshape, slice, softmax, attention } from "../autograd/ops.ts";
+import type { StepKey } from "../autograd/stepkey.ts";
+import { Embedding } from "../nn/embedding.ts";
+import { LayerNorm } from "../nn/layernorm.ts";
+import { Linear } from "../nn/linear.ts";
+import type { Key } from "../src/key.ts";
+import type { Index, Segments } from "../src/stream.ts";
+import { full, keep, type Tensor, zeros } from "../src/tensor.ts";
+import { checkConfig, type Config } from "./config.ts";
+
+/** Cells as one stream of N tokens, cell after cell: what a forward pass reads. */
+export interface Stream {
+  /** The gene at each place: an index into the vocabulary. */
+  readonly tokens: Index;
+  /** Its rank in the cell, from 0: an index into the positions. */
+  readonly positions: Index;
+  readonly segments: Segments;
+}
+
+const fold = (key: Key | null, n: number): Key | null => key && key.fold(n);
+
+/** Dropout with probability p when a key is given, and when there is anything to drop. */
+const drop = (x: Tensor, p: number, key: StepKey | null, site: number): Tensor => (key && p > 0 ? dropout(x, { p, key: key.fold(site) }) : x);
+
+/** What a cell's genes look like before the first layer: gene + position + type, normed.   -> [N, C] */
+export class Embeddings {
+  readonly word: Embedding;
+  readonly position: Embedding;
+  /** BERT's two sentence types; every gene is of the first. */
+  readonly type: Embedding;
+  readonly norm: LayerNorm;
+  readonly config: Config;
+
+  constructor(config: Config, key: Key | null) {
+    const { vocabulary, width, length, deviation, eps } = config;
+    this.config = config;
+    this.word = new Embedding(vocabulary, width, fold(key, 0), deviation, 0);
+    this.position = new Embedding(length, width, fold(key, 1), deviation);
+    this.type = new Embedding(2, width, fold(key, 2), deviation);
+    this.norm = new LayerNorm(width, eps);
+  }
+
+  forward({ tokens, positions }: Stream, key: StepKey | null): Tensor {
+    const genes = add(this.word.forward(tokens), this.position.forward(positions));
+    return drop(this.norm.forward(add(genes, slice(this.type.weight, 0, 0, 1))), this.config.dropout, key, 0);
+  }
+}
+
+/** One BERT layer, normed after each half.   x [N, C] -> [N, C] */
+export class Layer {
+  readonly query: Linear;
+  readonly key: Linear;
+  readonly value: Linear;
+  readonly output: Linear;
+  readonly norm1: LayerNorm;
+  readonly up: Linear;
+  readonly down: Linear;
+  readonly norm2: LayerNorm;
+  readonly config: Config;
+
+  constructor(config: Config, key: Key | null) {
+    const { width, inner, deviation, eps } = config;
+    this.config = config;
+    this.query = new Linear(width, width, fold(key, 0), deviation);
+    this.key = new Linear(width, width, fold(key, 1), deviation);
+    this.value = new Linear(width, width, fold(key, 2), deviation);
+    this.output = new Linear(width, width, fold(key, 3), deviation);
+    this.norm1 = new LayerNorm(width, eps);
+    this.up = new Linear(width, inner, fold(key, 4), deviation);
+    this.down = new Linear(inner, width, fold(key, 5), deviation);
+    this.norm2 = new LayerNorm(width, eps);
+  }
+
+  forward(x: Tensor, segments: Segments, key: StepKey | null): Tensor {
+    const { heads, dropout: p, attentionDropout, activation } = this.config;
+    const weightDrop = key && attentionDropout > 0 ? { p: attentionDropout, key: key.fold(0) } : null;
+    const mixed = attention(this.query.forward(x), this.key.forward(x), this.value.forward(x), segments, heads, weightDrop);
+    const half = this.norm1.forward(this.#residual(this.output, mixed, x, p, key, 1));
+    const wide = activation === "relu" ? this.up.forward(half, { relu: true }) : gelu(this.up.forward(half));
+    return this.norm2.forward(this.#residual(this.down, wide, half, p, key, 2));
+  }
+
+  /** x + dropout(layer(y)); without dropout the sum is part of the product's kernel. */
+  #residual(layer: Linear, y: Tensor, x: Tensor, p: number, key: StepKey | null, site: number): Tensor {
+    return key && p > 0 ? add(x, drop(layer.forward(y), p, key, site)) : layer.forward(y, { residual: x });
+  }
+
+  /** The attention weights of one cell, written out: who looks at whom, per head.   x [T, C] -> [H, T, T], rows sum to 1 */
+  weights(x: Tensor): Tensor {
+    const { heads, width } = this.config;
+    const split = (t: Tensor) => permute(reshape(t, [-1, heads, width / heads]), [1, 0, 2]); // [H, T, D]
+    const scores = matmul(split(this.query.forward(x)), split(this.key.forward(x)), { transposeB: true });
+    return softmax(mul(scores, full([1], 1 / Math.sqrt(width / heads))));
+  }
+}
+
+/** What predicts a masked gene from what a place has become.   x [M, C] -> logits [M, V] */
+export class Head {
+  readonly dense: Linear;
+  readonly norm: LayerNorm;
+  readonly bias: Tensor;
+  readonly config: Config;
+
+  constructor(config: Config, key: Key | null) {
+    this.config = config;
+    this.dense = new Linear(config.width, config.width, key, config.deviation);
+    this.norm = new LayerNorm(config.width, config.eps);
+    this.bias = keep(zeros([config.vocabulary]));
+  }
+
+  /** @param table the word embeddings [V, C], which the decoder shares. */
+  forward(x: Tensor, table: Tensor): Tensor {
+    const relu = this.config.activation === "relu";
+    const h = relu ? this.dense.forward(x, { relu }) : gelu(this.dense.forward(x));
+    return linear(this.norm.forward(h), table, this.bias);
+  }
+}
+
+/** Which of the hidden states 0 ... layers a layer counted from the end means: 0 is the last layer's output, -1 the one before (as upstream's emb_layer). */
+export function hiddenOf(config: Config, layer: number): number {
+  const hidden = config.layers + layer;
+  if (!Number.isInteger(layer) || layer > 0 || hidden < 0)
+    throw new RangeError(`layer: must be an integer from ${-config.layers} to 0 (0 is the last layer, -1 the one before); got ${layer}`);
+  return hidden;
+}
+
+export interface Pass {
+  /** A key for dropout. Without one there is none. */
+  readonly key?: StepKey | null;
+  /** Stop after this many layers. */
+  readonly layers?: number;
+}
+
+export class Geneformer {
+  readonly embeddings: Embeddings;
+  readonly layers: readonly Layer[];
+  readonly head: Head;
+  readonly config: Config;
+
+  /** A model with random weights; without a key, one whose weights are to be loaded. @throws RangeError for sizes that make none. */
+  constructor(config: Config, key: Key | null) {
+    this.config = checkConfig(config);
+    this.embeddings = new Embeddings(config, fold(key, 0));
+    this.layers = Array.from({ length: config.layers }, (_, i) => new Layer(config, fold(key, i + 1)));
+    this.head = new Head(config, fold(key, config.layers + 1));
+  }
+
+  /** The hidden states: [0] the embeddings, [i] the output of layer i.   each [N, C] */
+  *hidden(stream: Stream, { key = null, layers = this.config.layers }: Pass = {}): Generator<Tensor> {
+    let x = this.embeddings.forward(stream, key?.fold(0) ?? null);
+    yield x;
+    for (let i = 0; i < layers; i++) yield (x = this.layers[i].forward(x, stream.segments, key?.fold(i + 1) ?? null));
+  }
+
+  /** The last of the hidden states.   -> [N, C] */
+  encode(stream: Stream, pass: Pass = {}): Tensor {
+    let last!: Tensor;
+    for (const x of this.hidden(stream, pass)) last = x;
+    return last;
+  }
+
+  /** Logits over the vocabulary, at chosen places only.   -> [M, V] */
+  predict(stream: Stream, places: Index, pass: Pass = {}): Tensor {
+    return this.head.forward(gather(this.encode(stream, pass), places), this.embeddings.word.weight);
+  }
+
+  /** The masked language model's loss: mean cross-entropy at the chosen places.   labels u32 [M] -> [] */
+  loss(stream: Stream, places: Index, labels: Tensor, pass: Pass & { count?: Tensor } = {}): Tensor {
+    return crossEntropy(this.predict(stream, places, pass), labels, pass.count ?? null);
+  }
+}

@@ -1,0 +1,273 @@
+/** Masked pretraining: hide genes of a cell, let the model name them. Resumes to the bit. */
+
+import { add } from "../autograd/ops.ts";
+import { StepKey } from "../autograd/stepkey.ts";
+import { inference, valueAndGrad } from "../autograd/tape.ts";
+import { IGNORED } from "../kernels/loss.ts";
+import { parameters } from "../nn/module.ts";
+import { AdamW, type AdamWOptions } from "../nn/optimizer.ts";
+import { type ScheduleName, schedule } from "../nn/schedule.ts";
+import { Key } from "../src/key.ts";
+import { index } from "../src/stream.ts";
+import { full, integers, scoped, type Tensor } from "../src/tensor.ts";
+import type { Config } from "./config.ts";
+import { streamOf } from "./data/batches.ts";
+import type { Dataset } from "./data/dataset.ts";
+import { type Cursor, Order } from "./data/order.ts";
+import type { Vocabulary } from "./data/vocabulary.ts";
+import { maskCell, type Masked, maskOptions, type MaskOptions } from "./masking.ts";
+import { Geneformer } from "./model.ts";
+
+export interface PretrainOptions {
+  readonly seed: number;
+  /** Optimiser steps in all: what the schedule runs over. */
+  readonly steps: number;
+  /** Tokens a batch holds at most; what cells leave over is the dead tail. */
+  readonly tokensPerBatch: number;
+  /** Batches to a step. */
+  readonly accumulate: number;
+  /** Peak learning rate. */
+  readonly rate: number;
+  /** Steps over which the rate rises to it. */
+  readonly warmup: number;
+  readonly schedule: ScheduleName;
+  /** Weight decay, on all but biases and layer norms. */
+  readonly decay: number;
+  /** Gradients are scaled down to this global norm; 0 does not. */
+  readonly clip: number;
+  /** Share of places to hide. */
+  readonly maskProbability: number;
+  /** Never hide <cls> and <eos>. */
+  readonly keepSpecial: boolean;
+  /** Share of cells that are held out for evaluation. */
+  readonly heldOut: number;
+}
+
+/** Upstream's settings for V1-10M (its training arguments), but for steps and batch size, which the data determine. */
+export const pretrainDefaults: PretrainOptions = {
+  seed: 0,
+  steps: 1000,
+  tokensPerBatch: 8192,
+  accumulate: 1,
+  rate: 1e-3,
+  warmup: 100,
+  schedule: "linear",
+  decay: 0.001,
+  clip: 1,
+  maskProbability: 0.15,
+  keepSpecial: false,
+  heldOut: 0.1,
+};
+
+/** Every key of a run comes from its seed by one of these. */
+const KEYS = { weights: 0, split: 1, order: 2, masks: 3, dropout: 4, evaluation: 5 };
+
+/** What a step was. */
+export interface Step {
+  /** Steps done, this one included. */
+  readonly step: number;
+  /** Mean cross-entropy of the hidden genes, nats. */
+  readonly loss: number;
+  /** Global norm of the gradients before clipping. */
+  readonly norm: number;
+  readonly rate: number;
+  readonly tokens: number;
+  readonly cells: number;
+  readonly epoch: number;
+}
+
+export interface Evaluation {
+  /** Mean cross-entropy, nats, and share of hidden genes named first, at fixed masks of the held-out cells. */
+  readonly loss: number;
+  readonly questions: number;
+}
+
+/** How far a run has come; with weights and optimiser, all that a resumed run needs. */
+export interface Progress {
+  readonly step: number;
+  readonly cursor: Cursor;
+}
+
+interface Packed {
+  readonly cells: readonly Masked[];
+  readonly epoch: number;
+}
+
+/** A pretraining run: model, optimiser, and where in the data it stands. */
+export class Pretraining {
+  readonly model: Geneformer;
+  readonly optimizer: AdamW;
+  readonly options: PretrainOptions;
+  readonly #dataset: Dataset;
+  readonly #key: Key;
+  readonly #masks: MaskOptions;
+  readonly #training: Uint32Array;
+  readonly #heldOut: Uint32Array;
+  readonly #order: Order;
+  readonly #capacity: { tokens: number; cells: number; places: number };
+
+  /**
+   * @param model to go on from; without one, random weights from the seed.   @param progress where a saved run stood.
+   * @throws RangeError when the data do not fit the model or the batch, with what to change.
+   */
+  constructor(dataset: Dataset, vocabulary: Vocabulary, config: Config, options: PretrainOptions, resumed?: { model: Geneformer; progress: Progress }) {
+    checkOptions(options);
+    if (config.vocabulary < vocabulary.size)
+      throw new RangeError(`pretrain: the model has ${config.vocabulary} tokens but the dictionary ${vocabulary.size}; set the vocabulary to the dictionary's size`);
+    if (dataset.largest >= vocabulary.size)
+      throw new RangeError(`pretrain: token ${dataset.largest} is in the data but the dictionary ends at ${vocabulary.size - 1}; was it tokenized with another dictionary?`);
+    const longest = dataset.lengths.reduce((a, b) => Math.max(a, b), 0);
+    const shortest = dataset.lengths.reduce((a, b) => Math.min(a, b), longest);
+    if (longest > config.length)
+      throw new RangeError(`pretrain: the longest cell has ${longest} tokens but the model places for ${config.length}; tokenize with --model-input-size ${config.length}, or make the model longer`);
+    if (longest > options.tokensPerBatch)
+      throw new RangeError(`pretrain: the longest cell has ${longest} tokens but a batch holds ${options.tokensPerBatch}; raise --tokens-per-batch to ${longest} or more`);
+
+    this.options = options;
+    this.#dataset = dataset;
+    this.#key = Key.from(options.seed);
+    this.#masks = maskOptions(vocabulary, { probability: options.maskProbability, keepSpecial: options.keepSpecial });
+    const shuffled = this.#key.fold(KEYS.split).permutation(dataset.length);
+    const held = Math.min(Math.round(options.heldOut * dataset.length), dataset.length - 1);
+    this.#heldOut = shuffled.slice(0, held).sort();
+    this.#training = shuffled.slice(held).sort();
+    this.#order = new Order(this.#training.length, this.#key.fold(KEYS.order), resumed?.progress.cursor);
+
+    const { tokensPerBatch: tokens, maskProbability: p } = options;
+    // Three deviations of the coin above its mean; a batch that chooses more places ends a cell earlier.
+    const places = Math.ceil(tokens * p + 3 * Math.sqrt(tokens * p * (1 - p)));
+    this.#capacity = { tokens, cells: Math.max(1, Math.floor(tokens / Math.max(1, shortest))), places: Math.max(places, longest) };
+
+    this.model = resumed?.model ?? new Geneformer(config, this.#key.fold(KEYS.weights));
+    const { decay, clip } = options;
+    this.optimizer = new AdamW(parameters(this.model), { decay, clip } satisfies AdamWOptions);
+    this.optimizer.steps = resumed?.progress.step ?? 0;
+  }
+
+  get progress(): Progress {
+    return { step: this.optimizer.steps, cursor: this.#order.cursor };
+  }
+
+  /** Cells that are trained on, and those that are held out: numbers of the dataset's rows. */
+  get split(): { readonly training: Uint32Array; readonly heldOut: Uint32Array } {
+    return { training: this.#training, heldOut: this.#heldOut };
+  }
+
+  /** The cells of the next batch, masked: as many as fit. */
+  #pack(): Packed {
+    const cells: Masked[] = [];
+    let [tokens, places] = [0, 0];
+    let last = 0;
+    while (cells.length < this.#capacity.cells) {
+      const { cell, epoch } = this.#order.peek();
+      const row = this.#training[cell];
+      const genes = this.#dataset.tokens(row);
+      if (tokens + genes.length > this.#capacity.tokens) break;
+      const masked = maskCell(genes, this.#key.fold(KEYS.masks).fold(epoch).fold(row), this.#masks);
+      if (cells.length > 0 && places + masked.places.length > this.#capacity.places) break;
+      this.#order.take();
+      cells.push(masked);
+      tokens += genes.length;
+      places += masked.places.length;
+      last = epoch;
+    }
+    return { cells, epoch: last };
+  }
+
+  /** The loss of a batch, as a part of the mean over `count` places. */
+  #loss(cells: readonly Masked[], count: Tensor, capacity: { tokens: number; cells: number; places: number } | null, key: StepKey | null): Tensor {
+    const stream = streamOf(cells.map(({ tokens }) => tokens), this.model.config, { ...(capacity && { capacity }), gradients: key !== null });
+    const { values, labels, used } = questions(cells, capacity?.places);
+    const places = index(values, stream.segments.rows, { count: used, gradients: key !== null });
+    return this.model.loss(stream, places, integers(labels), { key, count });
+  }
+
+  /** One optimiser step. The numbers are read back when it is done. */
+  async step(): Promise<Step> {
+    const { accumulate, rate: peak, warmup, steps } = this.options;
+    const at = this.optimizer.steps;
+    const packed = Array.from({ length: accumulate }, () => this.#pack());
+    const chosen = packed.reduce((sum, { cells }) => sum + cells.reduce((n, { places }) => n + places.length, 0), 0);
+    const rate = peak * schedule(this.options.schedule, at, warmup, steps);
+    const weights = [...parameters(this.model)].map(([, t]) => t);
+
+    const [loss, clip] = scoped(() => {
+      const key = StepKey.from(this.#key.fold(KEYS.dropout).fold(at));
+      const count = full([1], Math.max(1, chosen));
+      let sum: Tensor | null = null;
+      let grads: Tensor[] | null = null;
+      packed.forEach(({ cells }, part) => {
+        const { value, grads: more } = valueAndGrad(() => this.#loss(cells, count, this.#capacity, key.fold(part)), weights);
+        sum = sum ? add(sum, value) : value;
+        grads = grads ? sumPairs(grads, more) : more;
+      });
+      return [sum as unknown as Tensor, this.optimizer.step(grads ?? [], rate)] as const;
+    });
+    const [value, [norm]] = [await loss.item(), await clip.data()];
+    loss.free();
+    clip.free();
+    if (!Number.isFinite(value) || !Number.isFinite(norm))
+      throw new Error(`pretrain: the loss is ${value} and the gradient's norm ${norm} at step ${at + 1}; lower the learning rate, or lengthen the warm-up`);
+    const cells = packed.flatMap((batch) => batch.cells);
+    const tokens = cells.reduce((sum, cell) => sum + cell.tokens.length, 0);
+    return { step: this.optimizer.steps, loss: value, norm, rate, tokens, cells: cells.length, epoch: packed[packed.length - 1].epoch };
+  }
+
+  /** What the model is asked about held-out cells: the same masks every time. */
+  *heldOutQuestions(limit = Number.POSITIVE_INFINITY): Generator<Masked> {
+    for (const row of this.#heldOut.subarray(0, limit))
+      yield maskCell(this.#dataset.tokens(row), this.#key.fold(KEYS.evaluation).fold(row), this.#masks);
+  }
+
+  /** The loss on held-out cells (at most `limit`), without dropout. */
+  async evaluate(limit = Number.POSITIVE_INFINITY): Promise<Evaluation> {
+    const all = [...this.heldOutQuestions(limit)];
+    const total = all.reduce((sum, { places }) => sum + places.length, 0);
+    let loss = 0;
+    for (let from = 0; from < all.length; ) {
+      const batch: Masked[] = [];
+      for (let tokens = 0; from < all.length && (batch.length === 0 || tokens + all[from].tokens.length <= this.#capacity.tokens); from++) {
+        batch.push(all[from]);
+        tokens += all[from].tokens.length;
+      }
+      const part = inference(() => this.#loss(batch, full([1], Math.max(1, total)), null, null));
+      loss += await part.item();
+      part.free();
+    }
+    return { loss: total > 0 ? loss : Number.NaN, questions: total };
+  }
+
+  free(): void {
+    this.optimizer.free();
+    for (const [, t] of parameters(this.model)) t.free();
+  }
+}
+
+const sumPairs = (a: readonly Tensor[], b: readonly Tensor[]): Tensor[] => a.map((t, i) => add(t, b[i]));
+
+/** The chosen places of packed cells as rows of the stream, and their genes; filled up to a capacity with places that count for nothing. */
+function questions(cells: readonly Masked[], capacity?: number): { values: Uint32Array; labels: Uint32Array; used: number } {
+  const used = cells.reduce((n, { places }) => n + places.length, 0);
+  const values = new Uint32Array(Math.max(1, capacity ?? used));
+  const labels = new Uint32Array(values.length).fill(IGNORED);
+  let [at, start] = [0, 0];
+  for (const { tokens, places, labels: genes } of cells) {
+    places.forEach((place, i) => {
+      values[at] = start + place;
+      labels[at++] = genes[i];
+    });
+    start += tokens.length;
+  }
+  return { values, labels, used };
+}
+
+function checkOptions(options: PretrainOptions): void {
+  const fail = (field: keyof PretrainOptions, what: string): never => {
+    throw new RangeError(`pretrain: ${field} must be ${what}; got ${String(options[field])}`);
+  };
+  for (const field of ["steps", "tokensPerBatch", "accumulate"] as const)
+    if (!Number.isInteger(options[field]) || options[field] < 1) fail(field, "a positive integer");
+  for (const field of ["rate", "warmup", "decay", "clip"] as const) if (!(options[field] >= 0)) fail(field, "0 or more");
+  if (!(options.maskProbability > 0 && options.maskProbability < 1)) fail("maskProbability", "between 0 and 1");
+  if (!(options.heldOut >= 0 && options.heldOut < 1)) fail("heldOut", "0 or more and below 1");
+}
