@@ -287,6 +287,9 @@ export const segmentMean = op("segmentMean", (x: Tensor, { rows, count, spans, o
   return [y, [spans, owner], (dy) => [run(segmentMeanGrad, { dy, spans, owner }, { dx: x.shape }, { rows, cols }).dx]];
 });
 
+/** The widest head whose blocks fit 16 KiB of workgroup memory and 256 lanes (kernels/attention.ts). */
+const WIDEST = 128;
+
 /**
  * Self-attention inside segments (Vaswani et al. 2017): each row mixes the v of its own segment by softmax(q . k / sqrt(D)).
  * The N x N weights are never held: the forward pass keeps a log-sum-exp per row and head, and the way back makes them anew.
@@ -300,6 +303,7 @@ export const attention = op("attention", (q: Tensor, k: Tensor, v: Tensor, segme
     throw new RangeError(`attention(n c, n c, n c): width ${c} does not divide into ${heads} heads; got q ${show(q.shape)}`);
   const dropped = drop !== null && dropThreshold(drop.p) > 0;
   const width = c / heads;
+  if (width > WIDEST) throw new RangeError(`attention(n c, n c, n c): heads are ${width} wide; at most ${WIDEST} are supported; got q ${show(q.shape)}`);
   const { tiles } = segments;
   const params = { count: tiles.shape[0], heads, ...(dropped && draws("attention", drop)) };
   const shared = { q, k, v, tiles, ...(dropped && { key: drop.key.words }) };

@@ -136,7 +136,7 @@ export class Pretraining {
     const { tokensPerBatch: tokens, maskProbability: p } = options;
     // Three deviations of the coin above its mean; a batch that chooses more places ends a cell earlier.
     const places = Math.ceil(tokens * p + 3 * Math.sqrt(tokens * p * (1 - p)));
-    this.#capacity = { tokens, cells: Math.max(1, Math.floor(tokens / Math.max(1, shortest))), places: Math.max(places, longest) };
+    this.#capacity = { tokens, cells: Math.max(1, Math.floor(tokens / Math.max(1, shortest))), places };
 
     this.model = resumed?.model ?? new Geneformer(config, this.#key.fold(KEYS.weights));
     const { decay, clip } = options;
@@ -248,7 +248,7 @@ const sumPairs = (a: readonly Tensor[], b: readonly Tensor[]): Tensor[] => a.map
 /** The chosen places of packed cells as rows of the stream, and their genes; filled up to a capacity with places that count for nothing. */
 function questions(cells: readonly Masked[], capacity?: number): { values: Uint32Array; labels: Uint32Array; used: number } {
   const used = cells.reduce((n, { places }) => n + places.length, 0);
-  const values = new Uint32Array(Math.max(1, capacity ?? used));
+  const values = new Uint32Array(Math.max(1, used, capacity ?? 0)); // one cell alone may choose more than the capacity
   const labels = new Uint32Array(values.length).fill(IGNORED);
   let [at, start] = [0, 0];
   for (const { tokens, places, labels: genes } of cells) {

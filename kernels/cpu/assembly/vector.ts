@@ -44,24 +44,32 @@ export function threefry(key0: u32, key1: u32, x: v128, y: v128, to: usize): voi
   const k2 = i32x4.splat(key0 ^ key1 ^ 0x1bd11bda);
   x = i32x4.add(x, k0);
   y = i32x4.add(y, k1);
-  for (let s = 1; s <= 5; s++) {
-    // four rounds, with the odd and the even row of rotation distances in turn
-    if (s & 1) {
-      x = i32x4.add(x, y); y = turn(y, x, 13);
-      x = i32x4.add(x, y); y = turn(y, x, 15);
-      x = i32x4.add(x, y); y = turn(y, x, 26);
-      x = i32x4.add(x, y); y = turn(y, x, 6);
-    } else {
-      x = i32x4.add(x, y); y = turn(y, x, 17);
-      x = i32x4.add(x, y); y = turn(y, x, 29);
-      x = i32x4.add(x, y); y = turn(y, x, 16);
-      x = i32x4.add(x, y); y = turn(y, x, 24);
-    }
-    // words s and s + 1 of the key schedule k0, k1, k2, k0, ...
-    const first = s % 3;
-    x = i32x4.add(x, first == 0 ? k0 : first == 1 ? k1 : k2);
-    y = i32x4.add(y, i32x4.add(first == 0 ? k1 : first == 1 ? k2 : k0, i32x4.splat(s)));
-  }
+  // written out, as a loop would choose rotations and keys as it runs: four rounds, then words s and s + 1 of the schedule k0, k1, k2, k0, ...
+  x = i32x4.add(x, y); y = turn(y, x, 13);
+  x = i32x4.add(x, y); y = turn(y, x, 15);
+  x = i32x4.add(x, y); y = turn(y, x, 26);
+  x = i32x4.add(x, y); y = turn(y, x, 6);
+  x = i32x4.add(x, k1); y = i32x4.add(i32x4.add(y, k2), i32x4.splat(1));
+  x = i32x4.add(x, y); y = turn(y, x, 17);
+  x = i32x4.add(x, y); y = turn(y, x, 29);
+  x = i32x4.add(x, y); y = turn(y, x, 16);
+  x = i32x4.add(x, y); y = turn(y, x, 24);
+  x = i32x4.add(x, k2); y = i32x4.add(i32x4.add(y, k0), i32x4.splat(2));
+  x = i32x4.add(x, y); y = turn(y, x, 13);
+  x = i32x4.add(x, y); y = turn(y, x, 15);
+  x = i32x4.add(x, y); y = turn(y, x, 26);
+  x = i32x4.add(x, y); y = turn(y, x, 6);
+  x = i32x4.add(x, k0); y = i32x4.add(i32x4.add(y, k1), i32x4.splat(3));
+  x = i32x4.add(x, y); y = turn(y, x, 17);
+  x = i32x4.add(x, y); y = turn(y, x, 29);
+  x = i32x4.add(x, y); y = turn(y, x, 16);
+  x = i32x4.add(x, y); y = turn(y, x, 24);
+  x = i32x4.add(x, k1); y = i32x4.add(i32x4.add(y, k2), i32x4.splat(4));
+  x = i32x4.add(x, y); y = turn(y, x, 13);
+  x = i32x4.add(x, y); y = turn(y, x, 15);
+  x = i32x4.add(x, y); y = turn(y, x, 26);
+  x = i32x4.add(x, y); y = turn(y, x, 6);
+  x = i32x4.add(x, k2); y = i32x4.add(i32x4.add(y, k0), i32x4.splat(5));
   v128.store(to, x);
   v128.store(to, y, 16);
 }
