@@ -55,7 +55,7 @@ export function readSafetensors(file: Uint8Array, name = "safetensors"): SafeFil
       continue;
     }
     const { dtype, shape, data_offsets: offsets } = (value ?? {}) as { dtype?: unknown; shape?: unknown; data_offsets?: unknown };
-    if (typeof dtype !== "string" || !(dtype in BYTES)) fail(`"${key}" has the unknown dtype ${JSON.stringify(dtype)}`);
+    if (typeof dtype !== "string" || !Object.hasOwn(BYTES, dtype)) fail(`"${key}" has the unknown dtype ${JSON.stringify(dtype)}`);
     const natural = (n: unknown): n is number => Number.isSafeInteger(n) && (n as number) >= 0;
     if (!Array.isArray(shape) || !shape.every(natural)) fail(`"${key}" has the shape ${JSON.stringify(shape)}`);
     if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(natural)) fail(`"${key}" has the offsets ${JSON.stringify(offsets)}`);

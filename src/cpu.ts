@@ -40,18 +40,27 @@ export async function openCpu(): Promise<Device> {
   const compiled = exports as unknown as Record<string, Compiled> & { heapBase(): number };
   let top = Math.ceil(compiled.heapBase() / ALIGNMENT) * ALIGNMENT;
 
+  /** Some pages more, and a quarter of what there is if it can be had: growing moves nothing, but takes time. */
+  const grow = (missing: number): boolean => {
+    const pages = memory.buffer.byteLength / PAGE;
+    for (const more of [Math.min(Math.max(missing, pages >> 2), MOST_PAGES - pages), missing]) {
+      if (more < missing) continue;
+      try {
+        memory.grow(more);
+        return true;
+      } catch {} // the next is smaller
+    }
+    return false;
+  };
+
   const pool = new Pool<number>((bytes) => {
     const end = top + bytes;
     const missing = Math.ceil((end - memory.buffer.byteLength) / PAGE);
-    if (missing > 0) {
-      try {
-        memory.grow(Math.min(Math.max(missing, memory.buffer.byteLength / PAGE / 4), MOST_PAGES - memory.buffer.byteLength / PAGE) || missing);
-      } catch {
-        const mib = (n: number) => `${(n / 2 ** 20).toFixed(0)} MiB`;
-        throw new RangeError(
-          `cpu: out of memory; asked for ${mib(bytes)} with ${mib(pool.live)} held of the 4,096 MiB there can be; use smaller batches, or --device webgpu`,
-        );
-      }
+    if (missing > 0 && !grow(missing)) {
+      const mib = (n: number) => `${(n / 2 ** 20).toFixed(0)} MiB`;
+      throw new RangeError(
+        `cpu: out of memory; asked for ${mib(bytes)} with ${mib(pool.live)} held of the 4,096 MiB there can be; use smaller batches, or --device webgpu`,
+      );
     }
     const address = top;
     top = end;

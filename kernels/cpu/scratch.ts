@@ -2,12 +2,12 @@
 
 /** Blocks of the compiled matrix product, as in `assembly/matmul.ts`: so deep, so many rows of A, so many columns of B. */
 const DEPTH = 256;
-const ROWS = 512;
+const ROWS = 128;
 const COLUMNS = 1024;
 /** Columns of a panel: a row of C in registers, four vectors of four. */
 const PANEL = 16;
 
-/** A block of B and a block of A, packed, and a strip of C for the panel at the edge: 1.6 MB, whatever the product. */
+/** A block of B and a block of A, packed, and a strip of C for the panel at the edge: 1.2 MB, whatever the product. */
 export const matmulScratch = (): number => 4 * (COLUMNS * DEPTH + ROWS * DEPTH + ROWS * PANEL);
 
 /** Rows of a query tile, and keys of a block, of the compiled attention, as in `assembly/attention.ts`. */

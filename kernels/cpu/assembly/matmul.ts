@@ -2,9 +2,9 @@
 
 import { min, pack, packTransposed, PANEL, ROW, strip } from "./panel";
 
-/** A panel of B this deep is 16 KiB, half of a first-level cache of 32; a block of A is 512 KiB and one of B 1 MiB (kernels/cpu/scratch.ts). */
+/** A panel of B this deep is 16 KiB, half of a first-level cache of 32; a block of A is 128 KiB and one of B 1 MiB (kernels/cpu/scratch.ts). */
 const DEPTH: u32 = 256;
-const ROWS: u32 = 512;
+const ROWS: u32 = 128;
 const COLUMNS: u32 = 1024;
 
 /** What is done to finished rows of C, 16 columns or fewer at a time. */
