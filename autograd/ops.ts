@@ -1,17 +1,17 @@
 /** Every differentiable op, each beside its derivative. */
 
-import { attention as attentionKernel, attentionGrad } from "../kernels/attention.ts";
-import { cosine as cosineKernel, cosineGrad } from "../kernels/cosine.ts";
-import { type BinaryName, map as mapKernel, type UnaryName, zip as zipKernel, zipBroadcast } from "../kernels/elementwise.ts";
+import { attentionGrad, attention as attentionKernel } from "../kernels/attention.ts";
+import { cosineGrad, cosine as cosineKernel } from "../kernels/cosine.ts";
+import { type BinaryName, map as mapKernel, type UnaryName, zipBroadcast, zip as zipKernel } from "../kernels/elementwise.ts";
 import { gather as gatherKernel, gatherSum } from "../kernels/gather.ts";
-import { layerNorm as layerNormKernel, layerNormGrad, layerNormGradWeights } from "../kernels/layernorm.ts";
-import { crossEntropy as crossEntropyKernel, crossEntropyGrad } from "../kernels/loss.ts";
+import { layerNormGrad, layerNormGradWeights, layerNorm as layerNormKernel } from "../kernels/layernorm.ts";
+import { crossEntropyGrad, crossEntropy as crossEntropyKernel } from "../kernels/loss.ts";
 import { matmul as matmulKernel } from "../kernels/matmul.ts";
 import { permute as permuteKernel, window } from "../kernels/permute.ts";
 import { dropout as dropoutKernel, dropThreshold, keepScale } from "../kernels/random.ts";
 import { sumColumns, sumRows } from "../kernels/reduce.ts";
-import { segmentMean as segmentMeanKernel, segmentMeanGrad } from "../kernels/segment.ts";
-import { softmax as softmaxKernel, softmaxGrad } from "../kernels/softmax.ts";
+import { segmentMeanGrad, segmentMean as segmentMeanKernel } from "../kernels/segment.ts";
+import { softmaxGrad, softmax as softmaxKernel } from "../kernels/softmax.ts";
 import { axisOf, bind, broadcast, MAX_AXES, type Shape, sameShape, show, sizeOf, stridesOf } from "../src/shape.ts";
 import type { Index, Segments } from "../src/stream.ts";
 import { full, run, type Tensor } from "../src/tensor.ts";
@@ -54,19 +54,24 @@ function sumTo(dz: Tensor, shape: Shape): Tensor {
 
 /** a + b, shapes broadcasting as numpy's, here and below. */
 export const add = op("add", (a: Tensor, b: Tensor) => [
-  zip("add", a, b), [], (dz, need) => [need[0] ? sumTo(dz, a.shape) : null, need[1] ? sumTo(dz, b.shape) : null],
-]); // biome-ignore format: an op is a line
+  zip("add", a, b),
+  [],
+  (dz, need) => [need[0] ? sumTo(dz, a.shape) : null, need[1] ? sumTo(dz, b.shape) : null],
+]);
 export const sub = op("sub", (a: Tensor, b: Tensor) => [
-  zip("sub", a, b), [], (dz, need) => [need[0] ? sumTo(dz, a.shape) : null, need[1] ? map("neg", sumTo(dz, b.shape)) : null],
+  zip("sub", a, b),
+  [],
+  (dz, need) => [need[0] ? sumTo(dz, a.shape) : null, need[1] ? map("neg", sumTo(dz, b.shape)) : null],
 ]);
 export const mul = op("mul", (a: Tensor, b: Tensor) => [
-  zip("mul", a, b), [a, b], (dz, need) => [
-    need[0] ? sumTo(zip("mul", dz, b), a.shape) : null,
-    need[1] ? sumTo(zip("mul", dz, a), b.shape) : null,
-  ],
+  zip("mul", a, b),
+  [a, b],
+  (dz, need) => [need[0] ? sumTo(zip("mul", dz, b), a.shape) : null, need[1] ? sumTo(zip("mul", dz, a), b.shape) : null],
 ]);
 export const div = op("div", (a: Tensor, b: Tensor) => [
-  zip("div", a, b), [a, b], (dz, need) => [
+  zip("div", a, b),
+  [a, b],
+  (dz, need) => [
     need[0] ? sumTo(zip("div", dz, b), a.shape) : null,
     need[1] ? sumTo(zip("mul", dz, zip("reciprocalGrad", b, a)), b.shape) : null, // -a / b^2
   ],
@@ -109,9 +114,10 @@ function reduce(x: Tensor, axes: readonly number[], scale: number): Tensor {
     const inner = sizeOf(shape.slice(last + 1));
     const outer = sizeOf(shape.slice(0, first));
     shape.fill(1, first, last + 1);
-    y = inner === 1
-      ? run(sumRows, { x: y }, { y: shape }, { rows: outer, cols: rows, scale: factor }).y
-      : run(sumColumns, { x: y }, { y: shape }, { cols: outer * inner, rows, inner, scale: factor }).y;
+    y =
+      inner === 1
+        ? run(sumRows, { x: y }, { y: shape }, { rows: outer, cols: rows, scale: factor }).y
+        : run(sumColumns, { x: y }, { y: shape }, { cols: outer * inner, rows, inner, scale: factor }).y;
     factor = 1;
     last = first;
   }
@@ -152,12 +158,16 @@ export const layerNorm = op("layerNorm", (x: Tensor, weight: Tensor, bias: Tenso
   bind("layerNorm", "... n, n, n", [x.shape, weight.shape, bias.shape]);
   const size = rowsOf(x);
   const { y, stats } = run(layerNormKernel, { x, weight, bias }, { y: x.shape, stats: [size.rows, 2] }, { ...size, eps });
-  return [y, [x, weight, stats], (dy, need) => {
-    const dx = need[0] ? run(layerNormGrad, { x, weight, stats, dy }, { dx: x.shape }, size).dx : null;
-    if (!need[1] && !need[2]) return [dx, null, null];
-    const { dweight, dbias } = run(layerNormGradWeights, { x, stats, dy }, { dweight: weight.shape, dbias: bias.shape }, size);
-    return [dx, dweight, dbias];
-  }];
+  return [
+    y,
+    [x, weight, stats],
+    (dy, need) => {
+      const dx = need[0] ? run(layerNormGrad, { x, weight, stats, dy }, { dx: x.shape }, size).dx : null;
+      if (!need[1] && !need[2]) return [dx, null, null];
+      const { dweight, dbias } = run(layerNormGradWeights, { x, stats, dy }, { dweight: weight.shape, dbias: bias.shape }, size);
+      return [dx, dweight, dbias];
+    },
+  ];
 });
 
 /** The cosine between rows; eps guards rows of zeros as torch.nn.CosineSimilarity.   a [..., n], b [..., n] -> [...] */
@@ -166,10 +176,14 @@ export const cosine = op("cosine", (a: Tensor, b: Tensor, eps: number = 1e-8) =>
   if (!sameShape(a.shape, b.shape)) throw new RangeError(`cosine(... n, ... n): shapes differ; got ${show(a.shape)} and ${show(b.shape)}`);
   const size = { ...rowsOf(a), eps };
   const { y } = run(cosineKernel, { a, b }, { y: a.shape.slice(0, -1) }, size);
-  return [y, [a, b], (dy, need) => [
-    need[0] ? run(cosineGrad, { a, b, dy }, { da: a.shape }, size).da : null,
-    need[1] ? run(cosineGrad, { a: b, b: a, dy }, { da: b.shape }, size).da : null,
-  ]];
+  return [
+    y,
+    [a, b],
+    (dy, need) => [
+      need[0] ? run(cosineGrad, { a, b, dy }, { da: a.shape }, size).da : null,
+      need[1] ? run(cosineGrad, { a: b, b: a, dy }, { da: b.shape }, size).da : null,
+    ],
+  ];
 });
 
 // ---- matrices ------------------------------------------------------------------------------
@@ -183,7 +197,12 @@ interface Product {
 }
 
 /** The kernel, for matrices m x k and k x n after transposing; `batch` of them, of which either side may be one for all. */
-function product(a: Tensor, b: Tensor, shape: Shape, { ta = false, tb = false, bias = null, relu = false, residual = null }: Product = {}): Tensor {
+function product(
+  a: Tensor,
+  b: Tensor,
+  shape: Shape,
+  { ta = false, tb = false, bias = null, relu = false, residual = null }: Product = {},
+): Tensor {
   const [m, n] = shape.slice(-2);
   const k = a.shape[a.shape.length - (ta ? 2 : 1)];
   const batch = sizeOf(shape.slice(0, -2));
@@ -211,45 +230,63 @@ export const matmul = op("matmul", (a: Tensor, b: Tensor, { transposeA: ta = fal
   const { m, n } = bind("matmul", signature, [a.shape, b.shape]);
   const [leadA, leadB] = [a.shape.slice(0, -2), b.shape.slice(0, -2)];
   if (leadA.length > 0 && leadB.length > 0 && !sameShape(leadA, leadB))
-    throw new RangeError(`matmul(${signature}): batches differ; got ${show(a.shape)} and ${show(b.shape)}; make them equal, or leave one out`);
+    throw new RangeError(
+      `matmul(${signature}): batches differ; got ${show(a.shape)} and ${show(b.shape)}; make them equal, or leave one out`,
+    );
   const lead = leadA.length > 0 ? leadA : leadB;
   // c = a b: da = dc bT, db = aT dc; a side that is stored transposed has its gradient transposed, which swaps the factors.
   const back = (dc: Tensor, x: Tensor, first: boolean): Tensor => {
     const other = first ? b : a;
     const shape = [...lead, ...x.shape.slice(-2)];
     const dx = first
-      ? ta ? product(other, dc, shape, { ta: tb, tb: true }) : product(dc, other, shape, { tb: !tb })
-      : tb ? product(dc, other, shape, { ta: true, tb: ta }) : product(other, dc, shape, { ta: !ta });
+      ? ta
+        ? product(other, dc, shape, { ta: tb, tb: true })
+        : product(dc, other, shape, { tb: !tb })
+      : tb
+        ? product(dc, other, shape, { ta: true, tb: ta })
+        : product(other, dc, shape, { ta: !ta });
     return sumTo(dx, x.shape);
   };
-  return [product(a, b, [...lead, m, n], { ta, tb }), [a, b], (dc, need) => [need[0] ? back(dc, a, true) : null, need[1] ? back(dc, b, false) : null]];
+  return [
+    product(a, b, [...lead, m, n], { ta, tb }),
+    [a, b],
+    (dc, need) => [need[0] ? back(dc, a, true) : null, need[1] ? back(dc, b, false) : null],
+  ];
 });
 
 /**
  * x weightT + bias, then relu where asked, then + residual: one kernel.
  *   x [..., in], weight [out, in], bias [out] or null, residual [..., out] or null -> [..., out]
  */
-export const linear = op("linear", (x: Tensor, weight: Tensor, bias: Tensor | null = null, residual: Tensor | null = null, { relu = false }: { relu?: boolean } = {}) => {
-  const { out } = bind("linear", "... in, out in", [x.shape, weight.shape]);
-  if (bias) bind("linear", "out in, out", [weight.shape, bias.shape]);
-  const shape = [...x.shape.slice(0, -1), out];
-  if (residual && !sameShape(residual.shape, shape))
-    throw new RangeError(`linear(... in, out in): the residual must have the result's shape ${show(shape)}; got ${show(residual.shape)}`);
-  if (relu && residual) throw new RangeError("linear(... in, out in): relu with a residual hides where relu was zero; add the residual by itself");
-  const { rows } = rowsOf(x);
-  const flat = (t: Tensor) => t.withShape([rows, t.shape[t.shape.length - 1]]);
-  const y = product(flat(x), weight, [rows, out], { tb: true, bias, relu, residual: residual && flat(residual) }).withShape(shape);
-  return [y, relu ? [x, weight, y] : [x, weight], (dy, need) => {
-    const dz = flat(relu ? zip("reluGrad", y, dy) : dy);
-    const grads: (Tensor | null)[] = [
-      need[0] ? product(dz, weight, [rows, x.shape[x.shape.length - 1]]).withShape(x.shape) : null,
-      need[1] ? product(dz, flat(x), weight.shape, { ta: true }) : null, // dW = dzT x
+export const linear = op(
+  "linear",
+  (x: Tensor, weight: Tensor, bias: Tensor | null = null, residual: Tensor | null = null, { relu = false }: { relu?: boolean } = {}) => {
+    const { out } = bind("linear", "... in, out in", [x.shape, weight.shape]);
+    if (bias) bind("linear", "out in, out", [weight.shape, bias.shape]);
+    const shape = [...x.shape.slice(0, -1), out];
+    if (residual && !sameShape(residual.shape, shape))
+      throw new RangeError(`linear(... in, out in): the residual must have the result's shape ${show(shape)}; got ${show(residual.shape)}`);
+    if (relu && residual)
+      throw new RangeError("linear(... in, out in): relu with a residual hides where relu was zero; add the residual by itself");
+    const { rows } = rowsOf(x);
+    const flat = (t: Tensor) => t.withShape([rows, t.shape[t.shape.length - 1]]);
+    const y = product(flat(x), weight, [rows, out], { tb: true, bias, relu, residual: residual && flat(residual) }).withShape(shape);
+    return [
+      y,
+      relu ? [x, weight, y] : [x, weight],
+      (dy, need) => {
+        const dz = flat(relu ? zip("reluGrad", y, dy) : dy);
+        const grads: (Tensor | null)[] = [
+          need[0] ? product(dz, weight, [rows, x.shape[x.shape.length - 1]]).withShape(x.shape) : null,
+          need[1] ? product(dz, flat(x), weight.shape, { ta: true }) : null, // dW = dzT x
+        ];
+        if (bias) grads.push(need[2] ? reduce(dz, [0], 1).withShape(bias.shape) : null);
+        if (residual) grads.push(dy);
+        return grads;
+      },
     ];
-    if (bias) grads.push(need[2] ? reduce(dz, [0], 1).withShape(bias.shape) : null);
-    if (residual) grads.push(dy);
-    return grads;
-  }];
-});
+  },
+);
 
 // ---- streams -------------------------------------------------------------------------------
 
@@ -274,9 +311,11 @@ export const scatterAdd = op("scatterAdd", (x: Tensor, index: Index) => {
   if (x.shape[0] !== index.values.size)
     throw new RangeError(`scatterAdd(x, index): the index has ${index.values.size} places; got x ${show(x.shape)}`);
   const cols = sizeOf(x.shape.slice(1));
-  return [scatter("scatterAdd", x, index, [index.rows, ...x.shape.slice(1)]), [index.values], (dy) => [
-    run(gatherKernel, { x: dy, index: index.values }, { y: x.shape }, { rows: index.values.size, cols }).y,
-  ]];
+  return [
+    scatter("scatterAdd", x, index, [index.rows, ...x.shape.slice(1)]),
+    [index.values],
+    (dy) => [run(gatherKernel, { x: dy, index: index.values }, { y: x.shape }, { rows: index.values.size, cols }).y],
+  ];
 });
 
 /** The mean of each segment's rows.   x [N, C] -> [B, C] */
@@ -298,22 +337,28 @@ const WIDEST = 128;
  */
 export const attention = op("attention", (q: Tensor, k: Tensor, v: Tensor, segments: Segments, heads: number, drop: Drop | null = null) => {
   const { n, c } = bind("attention", "n c, n c, n c", [q.shape, k.shape, v.shape]);
-  if (n !== segments.rows) throw new RangeError(`attention(n c, n c, n c): the segments cover ${segments.rows} rows; got q ${show(q.shape)}`);
+  if (n !== segments.rows)
+    throw new RangeError(`attention(n c, n c, n c): the segments cover ${segments.rows} rows; got q ${show(q.shape)}`);
   if (!Number.isInteger(heads) || heads < 1 || c % heads !== 0)
     throw new RangeError(`attention(n c, n c, n c): width ${c} does not divide into ${heads} heads; got q ${show(q.shape)}`);
   const dropped = drop !== null && dropThreshold(drop.p) > 0;
   const width = c / heads;
-  if (width > WIDEST) throw new RangeError(`attention(n c, n c, n c): heads are ${width} wide; at most ${WIDEST} are supported; got q ${show(q.shape)}`);
+  if (width > WIDEST)
+    throw new RangeError(`attention(n c, n c, n c): heads are ${width} wide; at most ${WIDEST} are supported; got q ${show(q.shape)}`);
   const { tiles } = segments;
   const params = { count: tiles.shape[0], heads, ...(dropped && draws("attention", drop)) };
   const shared = { q, k, v, tiles, ...(dropped && { key: drop.key.words }) };
   const { y, lse } = run(attentionKernel(width, dropped), shared, { y: q.shape, lse: [n, heads] }, params);
-  return [y, [q, k, v, y, lse, ...(dropped ? [drop.key.words] : []), tiles], (dy) => {
-    const outputs = { dq: q.shape, dkv: [2, n, c] };
-    const { dq, dkv } = run(attentionGrad(width, dropped), { ...shared, y, dy, lse }, outputs, { ...params, rows: n });
-    const half = (start: number) => run(window, { x: dkv }, { y: [n, c] }, { n: n * c, size: 1, whole: 2, inner: n * c, start }).y;
-    return [dq, half(0), half(1)];
-  }];
+  return [
+    y,
+    [q, k, v, y, lse, ...(dropped ? [drop.key.words] : []), tiles],
+    (dy) => {
+      const outputs = { dq: q.shape, dkv: [2, n, c] };
+      const { dq, dkv } = run(attentionGrad(width, dropped), { ...shared, y, dy, lse }, outputs, { ...params, rows: n });
+      const half = (start: number) => run(window, { x: dkv }, { y: [n, c] }, { n: n * c, size: 1, whole: 2, inner: n * c, start }).y;
+      return [dq, half(0), half(1)];
+    },
+  ];
 });
 
 // ---- dropout -------------------------------------------------------------------------------
@@ -347,9 +392,11 @@ export const crossEntropy = op("crossEntropy", (logits: Tensor, labels: Tensor, 
   const { m: rows, v: cols } = bind("crossEntropy", "m v, m", [logits.shape, labels.shape]);
   const inputs = { x: logits, labels, given: count ?? full([1], 0) };
   const { loss, stats } = run(crossEntropyKernel, inputs, { loss: [], stats: [1 + rows] }, { rows, cols });
-  return [loss, [logits, labels, stats], (dloss) => [
-    run(crossEntropyGrad, { x: logits, labels, stats, dloss }, { dx: logits.shape }, { rows, cols }).dx, null, null,
-  ]];
+  return [
+    loss,
+    [logits, labels, stats],
+    (dloss) => [run(crossEntropyGrad, { x: logits, labels, stats, dloss }, { dx: logits.shape }, { rows, cols }).dx, null, null],
+  ];
 });
 
 // ---- shapes --------------------------------------------------------------------------------
@@ -376,7 +423,16 @@ export const permute = op("permute", (x: Tensor, axes: readonly number[]) => {
   const order = axes.map((axis) => axisOf("permute", axis, x.shape));
   if (new Set(order).size !== x.shape.length || order.length !== x.shape.length)
     throw new RangeError(`permute(x, axes): axes [${axes.join(", ")}] do not name each axis of ${show(x.shape)} once`);
-  return [permuted(x, order), [], (dy) => [permuted(dy, order.map((_, axis) => order.indexOf(axis)))]];
+  return [
+    permuted(x, order),
+    [],
+    (dy) => [
+      permuted(
+        dy,
+        order.map((_, axis) => order.indexOf(axis)),
+      ),
+    ],
+  ];
 });
 
 /** Rows start ... stop - 1 along one axis. */

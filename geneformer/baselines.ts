@@ -33,8 +33,8 @@ export function baselines(
       counts[gene]++;
       total++;
       const bin = binOf(rank);
-      let at = bins.get(bin);
-      if (!at) bins.set(bin, (at = { total: 0, counts: new Map() }));
+      const at = bins.get(bin) ?? { total: 0, counts: new Map() };
+      bins.set(bin, at);
       at.total++;
       at.counts.set(gene, (at.counts.get(gene) ?? 0) + 1);
     }

@@ -67,9 +67,13 @@ const OTHER_HEAD = /^(bert\.pooler|classifier|cls\.seq_relationship)\./;
  */
 export async function readModel(directory: string, options: ReadOptions = {}): Promise<Geneformer> {
   const path = `${directory}/config.json`;
-  if (!(await exists(path))) throw new Error(`checkpoint: "${directory}" has no config.json; give a folder with config.json and model.safetensors`);
+  if (!(await exists(path)))
+    throw new Error(`checkpoint: "${directory}" has no config.json; give a folder with config.json and model.safetensors`);
   const config = configFromHuggingFace(await readJson(path), path);
-  return modelFromSafetensors(await readFile(`${directory}/model.safetensors`), config, { ...options, name: `${directory}/model.safetensors` });
+  return modelFromSafetensors(await readFile(`${directory}/model.safetensors`), config, {
+    ...options,
+    name: `${directory}/model.safetensors`,
+  });
 }
 
 /** The same from bytes: what a page has. */
@@ -94,7 +98,9 @@ export function modelFromSafetensors(
     const ours = ourName(theirs);
     const parameter = ours === null ? undefined : wanted.get(ours);
     if (ours === null || !parameter)
-      throw new TypeError(`checkpoint: "${theirs}" is in ${path} but not in the model (${config.layers} layers, width ${config.width}); does config.json belong to it?`);
+      throw new TypeError(
+        `checkpoint: "${theirs}" is in ${path} but not in the model (${config.layers} layers, width ${config.width}); does config.json belong to it?`,
+      );
     if (show(parameter.shape) !== show(value.shape))
       throw new TypeError(`checkpoint: "${theirs}" is ${show(value.shape)} in ${path}, but config.json makes it ${show(parameter.shape)}`);
     values.set(ours, { shape: value.shape, data: floats(value, theirs) });
@@ -102,7 +108,9 @@ export function modelFromSafetensors(
   for (const [ours, parameter] of wanted) {
     if (values.has(ours)) continue;
     if (!(encoderOnly && ours.startsWith("head.")))
-      throw new TypeError(`checkpoint: "${huggingFaceName(ours)}" ${show(parameter.shape)} is missing from ${path} (${tensors.size} tensors)`);
+      throw new TypeError(
+        `checkpoint: "${huggingFaceName(ours)}" ${show(parameter.shape)} is missing from ${path} (${tensors.size} tensors)`,
+      );
     values.set(ours, { shape: parameter.shape, data: new Float32Array(parameter.size) });
   }
   load(model, values, "checkpoint");
@@ -112,7 +120,9 @@ export function modelFromSafetensors(
 const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => a.length === b.length && a.every((byte, i) => byte === b[i]);
 
 /** Values of tensors, read from their device. */
-export async function valuesOf(tensors: Iterable<readonly [string, Tensor]>): Promise<[string, { shape: readonly number[]; data: Float32Array }][]> {
+export async function valuesOf(
+  tensors: Iterable<readonly [string, Tensor]>,
+): Promise<[string, { shape: readonly number[]; data: Float32Array }][]> {
   const values: [string, { shape: readonly number[]; data: Float32Array }][] = [];
   for (const [name, t] of tensors) values.push([name, { shape: t.shape, data: Float32Array.from(await t.data()) }]);
   return values;
@@ -128,7 +138,12 @@ export async function modelFiles(model: Geneformer): Promise<[string, string | U
 }
 
 /** Write a folder that Hugging Face's BertForMaskedLM.from_pretrained reads, with the dictionary its tokens were made with beside it. */
-export async function writeModel(directory: string, model: Geneformer, vocabulary: Vocabulary | null, { force = false } = {}): Promise<void> {
+export async function writeModel(
+  directory: string,
+  model: Geneformer,
+  vocabulary: Vocabulary | null,
+  { force = false } = {},
+): Promise<void> {
   const files = await modelFiles(model);
   await writeFolderWhole(
     directory,

@@ -43,14 +43,16 @@ export type Preset = keyof typeof presets;
 
 /** @throws RangeError naming the presets there are. */
 export function preset(name: string): Config {
-  if (!Object.hasOwn(presets, name)) throw new RangeError(`preset(name): there is no "${name}"; give one of ${Object.keys(presets).join(", ")}`);
+  if (!Object.hasOwn(presets, name))
+    throw new RangeError(`preset(name): there is no "${name}"; give one of ${Object.keys(presets).join(", ")}`);
   return presets[name as Preset];
 }
 
 /** @throws RangeError for sizes that make no model, naming the field. */
 export function checkConfig(config: Config, where = "config"): Config {
   for (const field of ["vocabulary", "width", "layers", "heads", "inner", "length"] as const)
-    if (!Number.isInteger(config[field]) || config[field] < 1) throw new RangeError(`${where}: ${field} must be a positive integer; got ${config[field]}`);
+    if (!Number.isInteger(config[field]) || config[field] < 1)
+      throw new RangeError(`${where}: ${field} must be a positive integer; got ${config[field]}`);
   if (config.width % config.heads !== 0) throw new RangeError(`${where}: width ${config.width} does not divide into ${config.heads} heads`);
   for (const field of ["dropout", "attentionDropout"] as const)
     if (!(config[field] >= 0 && config[field] < 1)) throw new RangeError(`${where}: ${field} must lie in [0, 1); got ${config[field]}`);
@@ -76,15 +78,24 @@ const FIELDS = {
 } as const satisfies Record<keyof Config, string>;
 
 /** What BertConfig assumes where config.json is silent (transformers, configuration_bert.py). */
-const ASSUMED = { hidden_act: "gelu", hidden_dropout_prob: 0.1, attention_probs_dropout_prob: 0.1, layer_norm_eps: 1e-12, initializer_range: 0.02 };
+const ASSUMED = {
+  hidden_act: "gelu",
+  hidden_dropout_prob: 0.1,
+  attention_probs_dropout_prob: 0.1,
+  layer_norm_eps: 1e-12,
+  initializer_range: 0.02,
+};
 
 /** Read a parsed config.json. @throws RangeError for a model that is not a BERT with absolute positions, or for sizes that make none. */
 export function configFromHuggingFace(json: unknown, where = "config.json"): Config {
   if (json === null || typeof json !== "object") throw new RangeError(`${where}: is not a JSON object`);
   const given: Record<string, unknown> = { ...ASSUMED, ...json };
-  if (given.model_type !== undefined && given.model_type !== "bert") throw new RangeError(`${where}: model_type is ${JSON.stringify(given.model_type)}; Geneformer is a "bert"`);
+  if (given.model_type !== undefined && given.model_type !== "bert")
+    throw new RangeError(`${where}: model_type is ${JSON.stringify(given.model_type)}; Geneformer is a "bert"`);
   if ((given.position_embedding_type ?? "absolute") !== "absolute")
-    throw new RangeError(`${where}: position_embedding_type is ${JSON.stringify(given.position_embedding_type)}; only "absolute" is supported`);
+    throw new RangeError(
+      `${where}: position_embedding_type is ${JSON.stringify(given.position_embedding_type)}; only "absolute" is supported`,
+    );
   return checkConfig(Object.fromEntries(Object.entries(FIELDS).map(([ours, theirs]) => [ours, given[theirs]])) as unknown as Config, where);
 }
 

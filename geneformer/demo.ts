@@ -21,7 +21,11 @@ function geneformer(...args: string[]): Record<string, unknown> {
 }
 
 const rowsOf = (file: string): string[][] =>
-  readFileSync(file, "utf8").trim().split("\n").slice(1).map((line) => line.split(","));
+  readFileSync(file, "utf8")
+    .trim()
+    .split("\n")
+    .slice(1)
+    .map((line) => line.split(","));
 
 const began = performance.now();
 if (existsSync(OUT)) rmSync(OUT, { recursive: true });
@@ -29,19 +33,70 @@ mkdirSync(OUT, { recursive: true });
 
 geneformer("simulate", "--cells", "2000", "--genes", "1000", "--types", "6", "--out", `${OUT}/cells.h5ad`);
 geneformer("dictionary", `${OUT}/cells.h5ad`, "--model-version", "V2", "--out", `${OUT}/dictionary`);
-geneformer("tokenize", `${OUT}/cells.h5ad`, "--dictionary", `${OUT}/dictionary`, "--attr", "cell_type:cell_type", "--out", `${OUT}/cells.dataset`);
+geneformer(
+  "tokenize",
+  `${OUT}/cells.h5ad`,
+  "--dictionary",
+  `${OUT}/dictionary`,
+  "--attr",
+  "cell_type:cell_type",
+  "--out",
+  `${OUT}/cells.dataset`,
+);
 const size = ["--layers", "2", "--width", "64", "--heads", "2", "--inner", "128"];
-const pace = ["--steps", "600", "--tokens-per-batch", "4096", "--warmup", "50", "--lr", "2e-3", "--evaluate-every", "100", "--evaluate-cells", "100"];
+const pace = [
+  "--steps",
+  "600",
+  "--tokens-per-batch",
+  "4096",
+  "--warmup",
+  "50",
+  "--lr",
+  "2e-3",
+  "--evaluate-every",
+  "100",
+  "--evaluate-cells",
+  "100",
+];
 const trained = geneformer("pretrain", `${OUT}/cells.dataset`, ...size, ...pace, "--device", "cpu", "--out", `${OUT}/model`);
 const embedded = geneformer(
-  "embed", `${OUT}/cells.dataset`, "--model", `${OUT}/model`, "--mode", "cell", "--label", "cell_type", "--vote", "cell_type", "--device", "cpu", "--out", `${OUT}/embeddings.csv`,
+  "embed",
+  `${OUT}/cells.dataset`,
+  "--model",
+  `${OUT}/model`,
+  "--mode",
+  "cell",
+  "--label",
+  "cell_type",
+  "--vote",
+  "cell_type",
+  "--device",
+  "cpu",
+  "--out",
+  `${OUT}/embeddings.csv`,
 );
-const deleted = geneformer("perturb", `${OUT}/cells.dataset`, "--model", `${OUT}/model`, "--mode", "cell", "--max-cells", "6", "--device", "cpu", "--out", `${OUT}/deletions.csv`);
+const deleted = geneformer(
+  "perturb",
+  `${OUT}/cells.dataset`,
+  "--model",
+  `${OUT}/model`,
+  "--mode",
+  "cell",
+  "--max-cells",
+  "6",
+  "--device",
+  "cpu",
+  "--out",
+  `${OUT}/deletions.csv`,
+);
 
 // ---- pictures ------------------------------------------------------------------------------
 
 type Logged = { step?: number; loss?: number; heldOut?: number };
-const log: Logged[] = readFileSync(`${OUT}/model/log.jsonl`, "utf8").trim().split("\n").map((line) => JSON.parse(line));
+const log: Logged[] = readFileSync(`${OUT}/model/log.jsonl`, "utf8")
+  .trim()
+  .split("\n")
+  .map((line) => JSON.parse(line));
 const points = log.flatMap(({ step, loss, heldOut }): LossPoint[] => {
   if (step === undefined) return [];
   return heldOut === undefined ? [{ step, loss: loss as number, kind: "train" }] : [{ step, loss: heldOut, kind: "held-out" }];
@@ -58,7 +113,11 @@ const cells = coordinates.map(([x, y], i) => ({ x, y, label: table[i][table[i].l
 const shares = explained.map((share) => `${(100 * share).toFixed(0)} %`).join(" and ");
 writeFileSync(
   `${OUT}/embeddings.svg`,
-  await scatterPlot(cells, { title: "Cell embeddings of simulated cells", subtitle: `two principal components, ${shares} of the variance`, axes: ["PC 1", "PC 2"] }),
+  await scatterPlot(cells, {
+    title: "Cell embeddings of simulated cells",
+    subtitle: `two principal components, ${shares} of the variance`,
+    axes: ["PC 1", "PC 2"],
+  }),
 );
 
 // ---- summary -------------------------------------------------------------------------------

@@ -43,8 +43,7 @@ export function endsOf(cells: Iterable<ArrayLike<number>>, version: "V1" | "V2" 
 export function pool(x: Tensor, lengths: readonly number[], mode: EmbeddingMode, { cls, eos }: Ends): Tensor {
   if (mode === "cell") return segmentMean(x, inner(lengths, Number(cls), Number(eos)));
   if (!cls) throw new Error("embed: these cells have no <cls> (V1 has none); use --mode cell");
-  let start = 0;
-  const first = lengths.map((length) => (start += length) - length);
+  const first = lengths.map((_, cell) => lengths.slice(0, cell).reduce((sum, length) => sum + length, 0));
   return gather(x, index(first, x.shape[0], { gradients: false }));
 }
 
@@ -81,7 +80,12 @@ export async function embed(model: Geneformer, cells: readonly ArrayLike<number>
   for (const batch of batchesOf(cells, options.tokensPerBatch, (cell) => cell.length)) {
     const vectors = inference(() => {
       const stream = streamOf(batch, config, { gradients: false });
-      return pool(model.encode(stream, { layers }), batch.map((cell) => cell.length), options.mode, options.ends);
+      return pool(
+        model.encode(stream, { layers }),
+        batch.map((cell) => cell.length),
+        options.mode,
+        options.ends,
+      );
     });
     all.set(await vectors.data(), done * config.width);
     vectors.free();
@@ -92,5 +96,4 @@ export async function embed(model: Geneformer, cells: readonly ArrayLike<number>
 }
 
 /** Rows of a dataset in upstream's order: longest cell first, cells of one length as they stood. */
-export const longestFirst = ({ lengths }: Dataset): number[] =>
-  [...lengths.keys()].sort((a, b) => lengths[b] - lengths[a]);
+export const longestFirst = ({ lengths }: Dataset): number[] => [...lengths.keys()].sort((a, b) => lengths[b] - lengths[a]);

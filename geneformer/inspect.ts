@@ -34,8 +34,12 @@ export function parseLines(text: string, where = "tokens"): Line[] {
       fail("is not JSON");
     }
     const { input_ids, labels } = (value ?? {}) as { input_ids?: unknown; labels?: unknown };
-    if (!Array.isArray(input_ids) || input_ids.length === 0 || !input_ids.every((t) => Number.isInteger(t) && t >= 0)) fail("has no list of tokens in input_ids");
-    if (labels !== undefined && (!Array.isArray(labels) || labels.length !== (input_ids as number[]).length || !labels.every((t) => Number.isInteger(t))))
+    if (!Array.isArray(input_ids) || input_ids.length === 0 || !input_ids.every((t) => Number.isInteger(t) && t >= 0))
+      fail("has no list of tokens in input_ids");
+    if (
+      labels !== undefined &&
+      (!Array.isArray(labels) || labels.length !== (input_ids as number[]).length || !labels.every((t) => Number.isInteger(t)))
+    )
       fail("has labels that do not match its input_ids");
     return { input_ids: input_ids as number[], ...(labels !== undefined && { labels: labels as number[] }) };
   });
@@ -59,7 +63,9 @@ export async function inspect(model: Geneformer, lines: readonly Line[], what: R
   lines.forEach(({ labels = [] }, i) => {
     labels.forEach((label, place) => {
       if (label !== -100 && (label < 0 || label >= vocabulary))
-        throw new RangeError(`inspect: label ${label} at place ${place} of line ${i} is beyond the model's vocabulary of ${vocabulary}; ignored places are -100`);
+        throw new RangeError(
+          `inspect: label ${label} at place ${place} of line ${i} is beyond the model's vocabulary of ${vocabulary}; ignored places are -100`,
+        );
     });
   });
   const out: Named[] = [];
@@ -67,7 +73,12 @@ export async function inspect(model: Geneformer, lines: readonly Line[], what: R
     const { hidden, weights, logits } = inference(() => {
       const stream = streamOf([cell], model.config, { gradients: false });
       const states = [...model.hidden(stream)];
-      const everywhere = () => index(cell.map((_, place) => place), cell.length, { gradients: false });
+      const everywhere = () =>
+        index(
+          cell.map((_, place) => place),
+          cell.length,
+          { gradients: false },
+        );
       return {
         hidden: what.has("hidden") ? states : [],
         weights: what.has("attention") ? model.layers.map((layer, l) => layer.weights(states[l])) : [],
@@ -91,12 +102,16 @@ export async function inspect(model: Geneformer, lines: readonly Line[], what: R
     });
     start += cell.length;
   }
-  if (places.length === 0) throw new RangeError("inspect: no line has labels, so there is no loss; give labels, or leave loss and gradients out of --what");
+  if (places.length === 0)
+    throw new RangeError("inspect: no line has labels, so there is no loss; give labels, or leave loss and gradients out of --what");
   const named = [...parameters(model)];
   const wanted = what.has("gradients") ? named : [];
   const { value, grads } = valueAndGrad(
     () => {
-      const stream = streamOf(lines.map(({ input_ids }) => input_ids), model.config);
+      const stream = streamOf(
+        lines.map(({ input_ids }) => input_ids),
+        model.config,
+      );
       return model.loss(stream, index(places, start), integers(labels));
     },
     wanted.map(([, t]) => t),

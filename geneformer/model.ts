@@ -1,6 +1,20 @@
 /** Geneformer: a BERT (Devlin et al. 2019) over the genes of a cell, most expressed first (Theodoris et al. 2023). The whole of it. */
 
-import { add, crossEntropy, dropout, gather, gelu, linear, matmul, mul, permute, reshape, slice, softmax, attention } from "../autograd/ops.ts";
+import {
+  add,
+  attention,
+  crossEntropy,
+  dropout,
+  gather,
+  gelu,
+  linear,
+  matmul,
+  mul,
+  permute,
+  reshape,
+  slice,
+  softmax,
+} from "../autograd/ops.ts";
 import type { StepKey } from "../autograd/stepkey.ts";
 import { Embedding } from "../nn/embedding.ts";
 import { LayerNorm } from "../nn/layernorm.ts";
@@ -8,7 +22,7 @@ import { Linear } from "../nn/linear.ts";
 import type { Key } from "../src/key.ts";
 import type { Index, Segments } from "../src/stream.ts";
 import { full, keep, type Tensor, zeros } from "../src/tensor.ts";
-import { checkConfig, type Config } from "./config.ts";
+import { type Config, checkConfig } from "./config.ts";
 
 /** Cells as one stream of N tokens, cell after cell: what a forward pass reads. */
 export interface Stream {
@@ -19,10 +33,11 @@ export interface Stream {
   readonly segments: Segments;
 }
 
-const fold = (key: Key | null, n: number): Key | null => key && key.fold(n);
+const fold = (key: Key | null, n: number): Key | null => key?.fold(n) ?? null;
 
 /** Dropout with probability p when a key is given, and when there is anything to drop. */
-const drop = (x: Tensor, p: number, key: StepKey | null, site: number): Tensor => (key && p > 0 ? dropout(x, { p, key: key.fold(site) }) : x);
+const drop = (x: Tensor, p: number, key: StepKey | null, site: number): Tensor =>
+  key && p > 0 ? dropout(x, { p, key: key.fold(site) }) : x;
 
 /** What a cell's genes look like before the first layer: gene + position + type, normed.   -> [N, C] */
 export class Embeddings {
@@ -151,7 +166,10 @@ export class Geneformer {
   *hidden(stream: Stream, { key = null, layers = this.config.layers }: Pass = {}): Generator<Tensor> {
     let x = this.embeddings.forward(stream, key?.fold(0) ?? null);
     yield x;
-    for (let i = 0; i < layers; i++) yield (x = this.layers[i].forward(x, stream.segments, key?.fold(i + 1) ?? null));
+    for (let i = 0; i < layers; i++) {
+      x = this.layers[i].forward(x, stream.segments, key?.fold(i + 1) ?? null);
+      yield x;
+    }
   }
 
   /** The last of the hidden states.   -> [N, C] */

@@ -32,7 +32,10 @@ export function vote(rows: Float32Array, width: number, labels: readonly (string
   if (members.length < 2) throw new RangeError(`vote(rows, labels): ${members.length} cells bear a label; at least two are needed`);
   const mean = new Float64Array(width);
   for (const i of members) for (let c = 0; c < width; c++) mean[c] += rows[i * width + c] / members.length;
-  const units = unit(Float32Array.from(rows, (value, at) => value - mean[at % width]), width);
+  const units = unit(
+    Float32Array.from(rows, (value, at) => value - mean[at % width]),
+    width,
+  );
 
   const right = new Map<string | number, [hits: number, all: number]>();
   for (const i of members) {

@@ -41,7 +41,8 @@ export async function deleteEach(model: Geneformer, cell: ArrayLike<number>, opt
   const genes = Array.from(cell);
   const [first, end] = [Number(ends.cls), genes.length - Number(ends.eos)];
   if (mode === "cls" && !ends.cls) throw new Error("perturb: these cells have no <cls> (V1 has none); use --mode cell");
-  if (end - first < 2) throw new RangeError(`perturb: a cell of ${end - first} genes has nothing left to compare when one is deleted; leave such cells out`);
+  if (end - first < 2)
+    throw new RangeError(`perturb: a cell of ${end - first} genes has nothing left to compare when one is deleted; leave such cells out`);
 
   const whole = inference(() => model.encode(streamOf([genes], model.config, { gradients: false }), { layers }));
   const deletions: Deletion[] = [];
@@ -68,8 +69,25 @@ export async function deleteEach(model: Geneformer, cell: ArrayLike<number>, opt
 
 /** cos(<cls> of each copy, <cls> of the whole cell).   x [K (T - 1), C], whole [T, C] -> [K] */
 function clsCosines(x: Tensor, whole: Tensor, batch: readonly number[], length: number): Tensor {
-  const copies = gather(x, index(batch.map((_, i) => i * (length - 1)), x.shape[0], { gradients: false }));
-  return cosine(copies, gather(whole, index(batch.map(() => 0), length, { gradients: false })));
+  const copies = gather(
+    x,
+    index(
+      batch.map((_, i) => i * (length - 1)),
+      x.shape[0],
+      { gradients: false },
+    ),
+  );
+  return cosine(
+    copies,
+    gather(
+      whole,
+      index(
+        batch.map(() => 0),
+        length,
+        { gradients: false },
+      ),
+    ),
+  );
 }
 
 /** The mean over the genes left of cos(gene in the copy, gene in the whole cell); the special tokens at both ends stay out of it. */

@@ -15,7 +15,7 @@ import { streamOf } from "./data/batches.ts";
 import type { Dataset } from "./data/dataset.ts";
 import { type Cursor, Order } from "./data/order.ts";
 import type { Vocabulary } from "./data/vocabulary.ts";
-import { maskCell, type Masked, maskOptions, type MaskOptions } from "./masking.ts";
+import { type Masked, type MaskOptions, maskCell, maskOptions } from "./masking.ts";
 import { Geneformer } from "./model.ts";
 
 export interface PretrainOptions {
@@ -110,18 +110,32 @@ export class Pretraining {
    * @param model to go on from; without one, random weights from the seed.   @param progress where a saved run stood.
    * @throws RangeError when the data do not fit the model or the batch, with what to change.
    */
-  constructor(dataset: Dataset, vocabulary: Vocabulary, config: Config, options: PretrainOptions, resumed?: { model: Geneformer; progress: Progress }) {
+  constructor(
+    dataset: Dataset,
+    vocabulary: Vocabulary,
+    config: Config,
+    options: PretrainOptions,
+    resumed?: { model: Geneformer; progress: Progress },
+  ) {
     checkOptions(options);
     if (config.vocabulary < vocabulary.size)
-      throw new RangeError(`pretrain: the model has ${config.vocabulary} tokens but the dictionary ${vocabulary.size}; set the vocabulary to the dictionary's size`);
+      throw new RangeError(
+        `pretrain: the model has ${config.vocabulary} tokens but the dictionary ${vocabulary.size}; set the vocabulary to the dictionary's size`,
+      );
     if (dataset.largest >= vocabulary.size)
-      throw new RangeError(`pretrain: token ${dataset.largest} is in the data but the dictionary ends at ${vocabulary.size - 1}; was it tokenized with another dictionary?`);
+      throw new RangeError(
+        `pretrain: token ${dataset.largest} is in the data but the dictionary ends at ${vocabulary.size - 1}; was it tokenized with another dictionary?`,
+      );
     const longest = dataset.lengths.reduce((a, b) => Math.max(a, b), 0);
     const shortest = dataset.lengths.reduce((a, b) => Math.min(a, b), longest);
     if (longest > config.length)
-      throw new RangeError(`pretrain: the longest cell has ${longest} tokens but the model places for ${config.length}; tokenize with --model-input-size ${config.length}, or make the model longer`);
+      throw new RangeError(
+        `pretrain: the longest cell has ${longest} tokens but the model places for ${config.length}; tokenize with --model-input-size ${config.length}, or make the model longer`,
+      );
     if (longest > options.tokensPerBatch)
-      throw new RangeError(`pretrain: the longest cell has ${longest} tokens but a batch holds ${options.tokensPerBatch}; raise --tokens-per-batch to ${longest} or more`);
+      throw new RangeError(
+        `pretrain: the longest cell has ${longest} tokens but a batch holds ${options.tokensPerBatch}; raise --tokens-per-batch to ${longest} or more`,
+      );
 
     this.options = options;
     this.#dataset = dataset;
@@ -175,8 +189,17 @@ export class Pretraining {
   }
 
   /** The loss of a batch, as a part of the mean over `count` places. */
-  #loss(cells: readonly Masked[], count: Tensor, capacity: { tokens: number; cells: number; places: number } | null, key: StepKey | null): Tensor {
-    const stream = streamOf(cells.map(({ tokens }) => tokens), this.model.config, { ...(capacity && { capacity }), gradients: key !== null });
+  #loss(
+    cells: readonly Masked[],
+    count: Tensor,
+    capacity: { tokens: number; cells: number; places: number } | null,
+    key: StepKey | null,
+  ): Tensor {
+    const stream = streamOf(
+      cells.map(({ tokens }) => tokens),
+      this.model.config,
+      { ...(capacity && { capacity }), gradients: key !== null },
+    );
     const { values, labels, used } = questions(cells, capacity?.places);
     const places = index(values, stream.segments.rows, { count: used, gradients: key !== null });
     return this.model.loss(stream, places, integers(labels), { key, count });
@@ -207,7 +230,9 @@ export class Pretraining {
     loss.free();
     clip.free();
     if (!Number.isFinite(value) || !Number.isFinite(norm))
-      throw new Error(`pretrain: the loss is ${value} and the gradient's norm ${norm} at step ${at + 1}; lower the learning rate, or lengthen the warm-up`);
+      throw new Error(
+        `pretrain: the loss is ${value} and the gradient's norm ${norm} at step ${at + 1}; lower the learning rate, or lengthen the warm-up`,
+      );
     const cells = packed.flatMap((batch) => batch.cells);
     const tokens = cells.reduce((sum, cell) => sum + cell.tokens.length, 0);
     return { step: this.optimizer.steps, loss: value, norm, rate, tokens, cells: cells.length, epoch: packed[packed.length - 1].epoch };

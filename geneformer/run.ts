@@ -1,13 +1,13 @@
 /** A pretraining run on disk: checkpoints written whole, a log of JSON lines, and the way back from them after a break. */
 
 import { floats, readSafetensors, writeSafetensors } from "../nn/safetensors.ts";
-import { baselines, type Baselines } from "./baselines.ts";
+import { type Baselines, baselines } from "./baselines.ts";
 import { DICTIONARY, modelFiles, readModel, valuesOf } from "./checkpoint.ts";
 import { type Config, configToHuggingFace } from "./config.ts";
 import type { Dataset } from "./data/dataset.ts";
 import { type Vocabulary, writeVocabulary } from "./data/vocabulary.ts";
 import { appendTo, exists, list, readFile, readJson, readText, remove, writeFolderWhole, writeWhole } from "./files.ts";
-import { type PretrainOptions, Pretraining, type Evaluation, type Progress, type Step } from "./pretrain.ts";
+import { type Evaluation, Pretraining, type PretrainOptions, type Progress, type Step } from "./pretrain.ts";
 
 export interface RunOptions extends PretrainOptions {
   /** Steps between checkpoints, evaluations, and lines of the log. */
@@ -60,7 +60,8 @@ export async function* pretrain(
   const found = await checkpoints(out);
   if ((await exists(out)) && !resume && !force)
     throw new Error(`pretrain: "${out}" exists; go on with --resume, begin anew with --force, or choose another name`);
-  if (resume && found.length === 0 && (await exists(`${out}/model.safetensors`))) throw new Error(`pretrain: the run in "${out}" is finished; there is nothing to resume`);
+  if (resume && found.length === 0 && (await exists(`${out}/model.safetensors`)))
+    throw new Error(`pretrain: the run in "${out}" is finished; there is nothing to resume`);
   if (force && !resume) await remove(out);
 
   const newest = resume ? found[found.length - 1] : undefined;
@@ -72,7 +73,9 @@ export async function* pretrain(
     const log = await openLog(`${out}/${LOG}`, from);
     const say = (line: object) => log.write(new TextEncoder().encode(`${JSON.stringify(line)}\n`));
     try {
-      const asked = [...pretraining.heldOutQuestions(evaluateCells)].flatMap(({ places, labels }) => labels.map((gene, i) => ({ gene, rank: places[i] })));
+      const asked = [...pretraining.heldOutQuestions(evaluateCells)].flatMap(({ places, labels }) =>
+        labels.map((gene, i) => ({ gene, rank: places[i] })),
+      );
       const known = asked.length > 0 ? baselines(tokensOf(dataset, pretraining.split.training), asked, config.vocabulary) : null;
       if (from === 0) await say({ ...settings, config: configToHuggingFace(config), fingerprint: dataset.fingerprint, baselines: known });
       yield { kind: "start", pretraining, baselines: known, from };
@@ -144,21 +147,32 @@ async function writeCheckpoint(out: string, pretraining: Pretraining, vocabulary
   return directory;
 }
 
-async function resumed(directory: string, dataset: Dataset, vocabulary: Vocabulary, config: Config, options: PretrainOptions): Promise<Pretraining> {
+async function resumed(
+  directory: string,
+  dataset: Dataset,
+  vocabulary: Vocabulary,
+  config: Config,
+  options: PretrainOptions,
+): Promise<Pretraining> {
   const saved = (await readJson(`${directory}/run.json`)) as Saved;
   if (saved.format !== FORMAT) throw new Error(`pretrain: "${directory}" has format ${String(saved.format)}; this version reads ${FORMAT}`);
-  if (saved.fingerprint !== dataset.fingerprint) throw new Error(`pretrain: "${directory}" was trained on other cells than "${dataset.directory}"; resume with the same dataset`);
+  if (saved.fingerprint !== dataset.fingerprint)
+    throw new Error(`pretrain: "${directory}" was trained on other cells than "${dataset.directory}"; resume with the same dataset`);
   const differs = (was: object, is: object) =>
     Object.entries(is).find(([name, value]) => JSON.stringify((was as Record<string, unknown>)[name]) !== JSON.stringify(value));
   const other = differs(saved.options, options) ?? differs(saved.config, configToHuggingFace(config));
   if (other) {
     const was = { ...saved.config, ...saved.options } as Record<string, unknown>;
-    throw new Error(`pretrain: "${directory}" was made with ${other[0]} ${JSON.stringify(was[other[0]])}, now it is ${JSON.stringify(other[1])}; resume with the same settings`);
+    throw new Error(
+      `pretrain: "${directory}" was made with ${other[0]} ${JSON.stringify(was[other[0]])}, now it is ${JSON.stringify(other[1])}; resume with the same settings`,
+    );
   }
   const model = await readModel(directory);
   const pretraining = new Pretraining(dataset, vocabulary, config, options, { model, progress: saved.progress });
   const path = `${directory}/optimizer.safetensors`;
-  const state = [...readSafetensors(await readFile(path), path).tensors].map(([name, t]) => [name, { shape: t.shape, data: floats(t, name) }] as const);
+  const state = [...readSafetensors(await readFile(path), path).tensors].map(
+    ([name, t]) => [name, { shape: t.shape, data: floats(t, name) }] as const,
+  );
   pretraining.optimizer.restore(saved.progress.step, new Map(state));
   return pretraining;
 }

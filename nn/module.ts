@@ -37,7 +37,8 @@ export function load(module: object, values: ReadonlyMap<string, Stored>, where 
   for (const [name, t] of found) {
     const value = values.get(name);
     if (!value) throw new TypeError(`${where}: "${name}" is in the model but not given`);
-    if (!sameShape(value.shape, t.shape)) throw new TypeError(`${where}: "${name}" is ${show(value.shape)} but the model has ${show(t.shape)}`);
+    if (!sameShape(value.shape, t.shape))
+      throw new TypeError(`${where}: "${name}" is ${show(value.shape)} but the model has ${show(t.shape)}`);
   }
   for (const [name, t] of found) t.write(values.get(name)?.data ?? []);
 }

@@ -77,7 +77,8 @@ export class AdamW {
   restore(steps: number, values: ReadonlyMap<string, Stored>): void {
     for (const [name, t] of this.state()) {
       const value = values.get(name);
-      if (!value || value.data.length !== t.size) throw new TypeError(`AdamW.restore: "${name}" is ${value ? "misshapen" : "missing"} in the optimiser's state`);
+      if (!value || value.data.length !== t.size)
+        throw new TypeError(`AdamW.restore: "${name}" is ${value ? "misshapen" : "missing"} in the optimiser's state`);
       t.write(value.data);
     }
     this.steps = steps;

@@ -58,11 +58,13 @@ export function readSafetensors(file: Uint8Array, name = "safetensors"): SafeFil
     if (typeof dtype !== "string" || !Object.hasOwn(BYTES, dtype)) fail(`"${key}" has the unknown dtype ${JSON.stringify(dtype)}`);
     const natural = (n: unknown): n is number => Number.isSafeInteger(n) && (n as number) >= 0;
     if (!Array.isArray(shape) || !shape.every(natural)) fail(`"${key}" has the shape ${JSON.stringify(shape)}`);
-    if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(natural)) fail(`"${key}" has the offsets ${JSON.stringify(offsets)}`);
+    if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(natural))
+      fail(`"${key}" has the offsets ${JSON.stringify(offsets)}`);
     const [from, to] = offsets as [number, number];
     const size = sizeOf(shape as number[]) * BYTES[dtype as SafeDtype];
     if (to < from || to > data.length) fail(`"${key}" lies at ${from} to ${to}, but there are ${data.length} bytes of data`);
-    if (to - from !== size) fail(`"${key}" is ${dtype} [${(shape as number[]).join(", ")}], ${size} bytes, but its offsets span ${to - from}`);
+    if (to - from !== size)
+      fail(`"${key}" is ${dtype} [${(shape as number[]).join(", ")}], ${size} bytes, but its offsets span ${to - from}`);
     ranges.push([from, to, key]);
     tensors.set(key, { dtype: dtype as SafeDtype, shape: shape as number[], bytes: data.subarray(from, to) });
   }
@@ -116,8 +118,10 @@ export function writeSafetensors(
   const header: Record<string, unknown> = { __metadata__: metadata };
   let at = 0;
   for (const [name, { shape, data }] of all) {
-    if (data.length !== sizeOf(shape)) throw new RangeError(`writeSafetensors: "${name}" has ${data.length} values for [${shape.join(", ")}]`);
-    header[name] = { dtype: "F32", shape, data_offsets: [at, (at += 4 * data.length)] };
+    if (data.length !== sizeOf(shape))
+      throw new RangeError(`writeSafetensors: "${name}" has ${data.length} values for [${shape.join(", ")}]`);
+    header[name] = { dtype: "F32", shape, data_offsets: [at, at + 4 * data.length] };
+    at += 4 * data.length;
   }
   let json = JSON.stringify(header);
   json += " ".repeat((8 - (new TextEncoder().encode(json).length % 8)) % 8);

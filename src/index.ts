@@ -1,10 +1,10 @@
 /** The front door of the framework: devices, tensors, ops and gradients. */
 
+export * from "../autograd/ops.ts";
+export { StepKey } from "../autograd/stepkey.ts";
+export { type Back, inference, op, valueAndGrad } from "../autograd/tape.ts";
 export * from "./device.ts";
 export { Key } from "./key.ts";
 export type { Shape } from "./shape.ts";
 export * from "./stream.ts";
 export { empty, full, integers, keep, normal, ones, scoped, Tensor, tensor, zeros } from "./tensor.ts";
-export * from "../autograd/ops.ts";
-export { StepKey } from "../autograd/stepkey.ts";
-export { type Back, inference, op, valueAndGrad } from "../autograd/tape.ts";

@@ -14,7 +14,8 @@ export class Key {
 
   /** The key of a seed, a non-negative integer below 2^53. @throws RangeError for any other number. */
   static from(seed: number): Key {
-    if (!Number.isSafeInteger(seed) || seed < 0) throw new RangeError(`Key.from(seed): a seed is an integer from 0 to 2^53 - 1; got ${seed}`);
+    if (!Number.isSafeInteger(seed) || seed < 0)
+      throw new RangeError(`Key.from(seed): a seed is an integer from 0 to 2^53 - 1; got ${seed}`);
     return new Key([seed >>> 0, Math.floor(seed / 2 ** 32)]);
   }
 

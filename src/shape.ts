@@ -16,7 +16,11 @@ export const MAX_AXES = 5;
  *
  * @throws RangeError naming the op, the letter, and every shape, when two sizes disagree.
  */
-export function bind<const S extends string>(op: string, signature: S, shapes: readonly Shape[]): Record<string, number> & { "...": Shape } {
+export function bind<const S extends string>(
+  op: string,
+  signature: S,
+  shapes: readonly Shape[],
+): Record<string, number> & { "...": Shape } {
   const sizes: Record<string, number> = {};
   const seenIn: Record<string, number> = {};
   let rest: Shape = [];
@@ -52,7 +56,9 @@ export function broadcast(op: string, a: Shape, b: Shape): Shape {
     const x = a[a.length - axes + i] ?? 1;
     const y = b[b.length - axes + i] ?? 1;
     if (x !== y && x !== 1 && y !== 1)
-      throw new RangeError(`${op}(a, b): axis ${i - axes} is ${x} in argument 1 but ${y} in argument 2; got ${show(a)} and ${show(b)}; sizes must be equal or 1`);
+      throw new RangeError(
+        `${op}(a, b): axis ${i - axes} is ${x} in argument 1 but ${y} in argument 2; got ${show(a)} and ${show(b)}; sizes must be equal or 1`,
+      );
     return x === 1 ? y : x;
   });
 }

@@ -1,7 +1,7 @@
 /** The host's tables for a stream of cells: which rows make a cell, who owns a row, and an index with its inverse. */
 
-import { NOBODY } from "../kernels/segment.ts";
 import { TILE } from "../kernels/attention.ts";
+import { NOBODY } from "../kernels/segment.ts";
 import { integers, type Tensor } from "./tensor.ts";
 
 /**
@@ -36,7 +36,10 @@ export function tilesOf(lengths: readonly number[], rows: number): number[] {
     for (let row = from; row < to; row += TILE) tiles.push(row, Math.min(row + TILE, to), dead ? 0 : from, dead ? 0 : to);
   };
   let from = 0;
-  for (const length of lengths) cut(from, (from += length), false);
+  for (const length of lengths) {
+    cut(from, from + length, false);
+    from += length;
+  }
   cut(from, rows, true);
   return tiles;
 }
@@ -55,7 +58,9 @@ export function segments(lengths: readonly number[], capacities: Capacities = {}
   if (lengths.some((length) => !Number.isInteger(length) || length < 0))
     throw new RangeError(`segments(lengths): lengths are non-negative integers; got ${lengths.join(", ")}`);
   if (used > rows || lengths.length > count)
-    throw new RangeError(`segments(lengths): ${lengths.length} cells of ${used} rows do not fit ${count} cells of ${rows} rows; use a smaller batch`);
+    throw new RangeError(
+      `segments(lengths): ${lengths.length} cells of ${used} rows do not fit ${count} cells of ${rows} rows; use a smaller batch`,
+    );
 
   const spans = new Uint32Array(2 * count).fill(used);
   const owner = new Uint32Array(rows).fill(NOBODY);
@@ -67,7 +72,8 @@ export function segments(lengths: readonly number[], capacities: Capacities = {}
   });
   const made = tilesOf(lengths, rows);
   const tiles = new Uint32Array(4 * (capacities.tiles ?? made.length / 4));
-  if (made.length > tiles.length) throw new RangeError(`segments(lengths): ${made.length / 4} attention tiles do not fit ${tiles.length / 4}`);
+  if (made.length > tiles.length)
+    throw new RangeError(`segments(lengths): ${made.length / 4} attention tiles do not fit ${tiles.length / 4}`);
   tiles.set(made);
   return { rows, count, spans: integers(spans, [count, 2]), owner: integers(owner), tiles: integers(tiles, [tiles.length / 4, 4]) };
 }

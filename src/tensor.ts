@@ -46,7 +46,9 @@ export class Tensor {
   /** The buffer. @throws Error once the tensor has been freed. */
   get memory(): Memory {
     if (this.#holds === 0)
-      throw new Error(`tensor ${show(this.shape)}: used after it was freed; return it from its scope, or keep() it there, to use it outside`);
+      throw new Error(
+        `tensor ${show(this.shape)}: used after it was freed; return it from its scope, or keep() it there, to use it outside`,
+      );
     return this.#storage.memory;
   }
 
@@ -152,7 +154,12 @@ export const zeros = (shape: Shape): Tensor => full(shape, 0);
 export const ones = (shape: Shape): Tensor => full(shape, 1);
 /** Normally distributed values, mean 0. Without a key their content is unknown: for weights that will be loaded. */
 export const normal = (key: Key | null, deviation: number, shape: Shape): Tensor =>
-  key ? tensor(key.normals(sizeOf(shape)).map((value) => value * deviation), shape) : empty(shape);
+  key
+    ? tensor(
+        key.normals(sizeOf(shape)).map((value) => value * deviation),
+        shape,
+      )
+    : empty(shape);
 
 // ---- running kernels -----------------------------------------------------------------------
 
@@ -170,7 +177,10 @@ export function run<I extends Named<Dtype>, O extends Named<Dtype>, P extends Na
   let on: Device | null = null;
   const bindTensor = (name: string, dtype: Dtype, t: Tensor) => {
     on ??= t.device;
-    if (t.device !== on) throw new TypeError(`${kernel.name}: ${name} is on ${t.device.name} (${t.device.description}) but another tensor is on ${on.name} (${on.description}); bring them to one device`);
+    if (t.device !== on)
+      throw new TypeError(
+        `${kernel.name}: ${name} is on ${t.device.name} (${t.device.description}) but another tensor is on ${on.name} (${on.description}); bring them to one device`,
+      );
     if (t.dtype !== dtype) throw new TypeError(`${kernel.name}: ${name} must be ${dtype} but is ${t.dtype}`);
     buffers[name] = t.memory;
   };

@@ -1,6 +1,6 @@
 /** The WebGPU device: adapter and limits, pipelines and bind groups by name, one encoder until somebody reads, errors brought to the reader. */
 
-import { boundBy, GRID_X, type Dtype, type Kernel, type Pass, source, type Values } from "../kernels/kernel.ts";
+import { boundBy, type Dtype, GRID_X, type Kernel, type Pass, source, type Values } from "../kernels/kernel.ts";
 import type { Device, Memory } from "./device.ts";
 import { Pool } from "./pool.ts";
 
@@ -43,7 +43,8 @@ export async function findAdapter(): Promise<GPUAdapter | null> {
 }
 
 /** What the adapter is, for a person. */
-export const describe = ({ info }: GPUAdapter): string => [info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(" ");
+export const describe = ({ info }: GPUAdapter): string =>
+  [info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(" ");
 
 /** Does this adapter compute on the CPU? */
 export const isSoftware = (adapter: GPUAdapter): boolean =>
@@ -57,7 +58,9 @@ export async function openWebGpu(given?: GPUDevice): Promise<Device> {
   if (given) return new WebGpu(given, given.adapterInfo?.description || "a GPUDevice given");
   const adapter = await findAdapter();
   if (!adapter)
-    throw new Error("webgpu: no adapter. Install a Vulkan driver (Debian: mesa-vulkan-drivers) and the npm package webgpu, or use --device cpu");
+    throw new Error(
+      "webgpu: no adapter. Install a Vulkan driver (Debian: mesa-vulkan-drivers) and the npm package webgpu, or use --device cpu",
+    );
   const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
   return new WebGpu(await adapter.requestDevice({ requiredLimits: { maxBufferSize, maxStorageBufferBindingSize } }), describe(adapter));
 }
@@ -137,7 +140,14 @@ class WebGpu implements Device {
     for (const block of Object.values(scratch)) this.free(block); // the queue keeps order: whoever takes it next writes after this
   }
 
-  #dispatch(kernel: Kernel, index: number, pass: Pass, buffers: Record<string, Block>, params: Readonly<Record<string, number>>, groups: number) {
+  #dispatch(
+    kernel: Kernel,
+    index: number,
+    pass: Pass,
+    buffers: Record<string, Block>,
+    params: Readonly<Record<string, number>>,
+    groups: number,
+  ) {
     const name = kernel.passes.length === 1 ? kernel.name : `${kernel.name} (${index + 1})`;
     const pipeline = this.#pipeline(name, kernel, pass);
     const uniform = this.#uniform(kernel, params);

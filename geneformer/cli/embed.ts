@@ -1,11 +1,11 @@
 /** `geneformer embed`: a vector for each cell, as CSV. */
 
 import { Option } from "commander";
-import { embed, type EmbeddingMode, longestFirst } from "../embed.ts";
+import type { DeviceName } from "../../src/device.ts";
+import { type EmbeddingMode, embed, longestFirst } from "../embed.ts";
 import { refuseOverwrite, writeWhole } from "../files.ts";
 import { vote } from "../neighbors.ts";
 import { csv, type Field, single } from "../table.ts";
-import type { DeviceName } from "../../src/device.ts";
 import { type Define, device, examples, force, integer, list, out } from "./command.ts";
 import { openDevice, openModel, TOKENS_PER_BATCH } from "./model.ts";
 import { count } from "./terminal.ts";
@@ -30,11 +30,20 @@ export const command: Define = (program, context) => {
     .argument("<dataset>", "a .dataset folder of tokenized cells")
     .requiredOption("--model <folder>", "config.json and model.safetensors, as Hugging Face keeps them")
     .option("--layer <number>", "0 the last layer, -1 the one before it, and so on", integer(-1000, 0), -1)
-    .addOption(new Option("--mode <name>", "mean over genes, or the <cls> token (default: cls where cells have one, else cell)").choices(["cell", "cls"]))
+    .addOption(
+      new Option("--mode <name>", "mean over genes, or the <cls> token (default: cls where cells have one, else cell)").choices([
+        "cell",
+        "cls",
+      ]),
+    )
     .option("--label <columns>", "columns of the dataset to write behind the vectors; all of them with 'all'", list, [])
     .option("--vote <column>", "say how often a cell's ten nearest neighbours bear its own value of this column")
     .option("--max-cells <number>", "the first so many cells of the dataset only", integer(1))
-    .addOption(new Option("--order <name>", "rows by length, longest first, as upstream; or as in the dataset").choices(["longest", "dataset"]).default("longest"))
+    .addOption(
+      new Option("--order <name>", "rows by length, longest first, as upstream; or as in the dataset")
+        .choices(["longest", "dataset"])
+        .default("longest"),
+    )
     .option("--dictionary <folder>", "the dictionary of the cells, where neither dataset nor model has one beside it")
     .option("--tokens-per-batch <number>", "tokens that run together at most", integer(1), TOKENS_PER_BATCH)
     .addOption(device())
@@ -56,7 +65,9 @@ export const command: Define = (program, context) => {
       const most = options.maxCells ?? dataset.length;
       const ordered = options.order === "longest" ? longestFirst(dataset) : [...dataset.lengths.keys()];
       const rows = ordered.filter((row) => row < most);
-      const labels = options.label.includes("all") ? dataset.columns.filter((name) => name !== "input_ids" && name !== "counts") : options.label;
+      const labels = options.label.includes("all")
+        ? dataset.columns.filter((name) => name !== "input_ids" && name !== "counts")
+        : options.label;
       const columns = labels.map((name) => dataset.column(name));
       const voters = options.vote === undefined ? null : dataset.column(options.vote);
 
@@ -67,7 +78,11 @@ export const command: Define = (program, context) => {
         context.signal.throwIfAborted();
         bar.update(cells);
       };
-      const values = await embed(model, rows.map((row) => dataset.tokens(row)), { layer, mode, ends, tokensPerBatch, onProgress });
+      const values = await embed(
+        model,
+        rows.map((row) => dataset.tokens(row)),
+        { layer, mode, ends, tokensPerBatch, onProgress },
+      );
       const seconds = (performance.now() - began) / 1000;
       bar.stop();
 
@@ -78,12 +93,31 @@ export const command: Define = (program, context) => {
         ...columns.map((column) => column[row]),
       ];
       await writeWhole(options.out, csv(header, rows.map(line)), options);
-      const votes = voters && vote(values, width, rows.map((row) => voters[row]));
+      const votes =
+        voters &&
+        vote(
+          values,
+          width,
+          rows.map((row) => voters[row]),
+        );
       const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
       context.report(
-        { out: options.out, cells: rows.length, width, mode, layer, seconds, cellsPerSecond: rows.length / seconds, ...(votes && { vote: votes }) },
+        {
+          out: options.out,
+          cells: rows.length,
+          width,
+          mode,
+          layer,
+          seconds,
+          cellsPerSecond: rows.length / seconds,
+          ...(votes && { vote: votes }),
+        },
         `${count(rows.length)} cells, ${mode} embeddings of layer ${layer}, ${width} wide, ${count(rows.length / seconds)} cells/s`,
-        ...(votes ? [`ten nearest neighbours name ${options.vote} right for ${percent(votes.accuracy)} of cells, ${percent(votes.balanced)} as a mean over its values; the commonest value is ${percent(votes.majority)}`] : []),
+        ...(votes
+          ? [
+              `ten nearest neighbours name ${options.vote} right for ${percent(votes.accuracy)} of cells, ${percent(votes.balanced)} as a mean over its values; the commonest value is ${percent(votes.majority)}`,
+            ]
+          : []),
         `wrote ${options.out}`,
       );
       on.close();

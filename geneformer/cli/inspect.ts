@@ -1,11 +1,11 @@
 /** `geneformer inspect`: the inside of a forward pass, as safetensors. */
 
 import { InvalidArgumentError } from "commander";
+import { writeSafetensors } from "../../nn/safetensors.ts";
+import type { DeviceName } from "../../src/device.ts";
 import { readModel } from "../checkpoint.ts";
 import { readText, refuseOverwrite, writeWhole } from "../files.ts";
 import { type Inside, insides, inspect, parseLines } from "../inspect.ts";
-import { writeSafetensors } from "../../nn/safetensors.ts";
-import type { DeviceName } from "../../src/device.ts";
 import { type Define, device, examples, force, out } from "./command.ts";
 import { openDevice } from "./model.ts";
 

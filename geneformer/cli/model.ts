@@ -1,11 +1,11 @@
 /** What commands that run a model on cells share: the device, the model, the cells, and whether they belong together. */
 
+import { choose, type Device, type DeviceName, use } from "../../src/device.ts";
 import { modelVocabulary, type ReadOptions, readModel } from "../checkpoint.ts";
 import { type Dataset, readDataset } from "../data/dataset.ts";
 import { readVocabulary, type Vocabulary } from "../data/vocabulary.ts";
 import { type Ends, endsOf } from "../embed.ts";
 import type { Geneformer } from "../model.ts";
-import { choose, type Device, type DeviceName, use } from "../../src/device.ts";
 import type { Context } from "./command.ts";
 
 /** Open the device asked for and say which it became. */
@@ -28,19 +28,31 @@ export interface Opened {
  * @param dictionary a folder to take names from, where neither model nor dataset has one.
  * @throws Error when the cells hold tokens or are longer than the model has, or when the two dictionaries differ.
  */
-export async function openModel(directory: string, cells: string, dictionary: string | undefined, options: ReadOptions = { encoderOnly: true }): Promise<Opened> {
-  if (/\.h5ad$/.test(cells)) throw new Error(`"${cells}" holds counts; tokenize it first: geneformer tokenize ${cells} --dictionary DIR --out cells.dataset`);
+export async function openModel(
+  directory: string,
+  cells: string,
+  dictionary: string | undefined,
+  options: ReadOptions = { encoderOnly: true },
+): Promise<Opened> {
+  if (/\.h5ad$/.test(cells))
+    throw new Error(`"${cells}" holds counts; tokenize it first: geneformer tokenize ${cells} --dictionary DIR --out cells.dataset`);
   const dataset = await readDataset(cells);
   const model = await readModel(directory, options);
   const { config } = model;
   if (dataset.largest >= config.vocabulary)
-    throw new Error(`token ${dataset.largest} of "${cells}" is beyond the vocabulary of ${config.vocabulary} of "${directory}"; tokenize the cells with the model's dictionary`);
+    throw new Error(
+      `token ${dataset.largest} of "${cells}" is beyond the vocabulary of ${config.vocabulary} of "${directory}"; tokenize the cells with the model's dictionary`,
+    );
   const longest = dataset.lengths.reduce((a, b) => Math.max(a, b), 0);
   if (longest > config.length)
-    throw new Error(`the longest cell of "${cells}" has ${longest} tokens, the model of "${directory}" places for ${config.length}; tokenize with --model-input-size ${config.length}`);
+    throw new Error(
+      `the longest cell of "${cells}" has ${longest} tokens, the model of "${directory}" places for ${config.length}; tokenize with --model-input-size ${config.length}`,
+    );
   const [own, models] = [await dataset.vocabulary(), await modelVocabulary(directory)];
   if (own && models && !sameTokens(own, models))
-    throw new Error(`"${cells}" was tokenized with another dictionary than "${directory}" was trained with; tokenize it with ${directory}/dictionary`);
+    throw new Error(
+      `"${cells}" was tokenized with another dictionary than "${directory}" was trained with; tokenize it with ${directory}/dictionary`,
+    );
   const vocabulary = dictionary ? await readVocabulary(dictionary) : (own ?? models);
   const ends = endsOf(rowsOf(dataset), vocabulary?.modelVersion ?? null);
   return { model, dataset, vocabulary, ends };
@@ -50,7 +62,8 @@ function* rowsOf(dataset: Dataset): Generator<ArrayLike<number>> {
   for (let i = 0; i < dataset.length; i++) yield dataset.tokens(i);
 }
 
-const sameTokens = (a: Vocabulary, b: Vocabulary): boolean => a.size === b.size && [...a.tokens].every(([word, token]) => b.tokens.get(word) === token);
+const sameTokens = (a: Vocabulary, b: Vocabulary): boolean =>
+  a.size === b.size && [...a.tokens].every(([word, token]) => b.tokens.get(word) === token);
 
 /** Where the tokens of a batch end by default: fits a laptop's memory, and fills a small GPU. */
 export const TOKENS_PER_BATCH = 8192;

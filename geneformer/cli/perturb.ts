@@ -1,12 +1,12 @@
 /** `geneformer perturb`: in silico deletion of each gene of each cell, as CSV. */
 
 import { Option } from "commander";
+import type { DeviceName } from "../../src/device.ts";
 import { nameOf } from "../data/vocabulary.ts";
 import { type EmbeddingMode, longestFirst } from "../embed.ts";
 import { refuseOverwrite, writeWhole } from "../files.ts";
 import { byGene, type Deletion, deleteEach } from "../perturb.ts";
 import { csv, single } from "../table.ts";
-import type { DeviceName } from "../../src/device.ts";
 import { type Define, device, examples, force, integer, out } from "./command.ts";
 import { openDevice, openModel, TOKENS_PER_BATCH } from "./model.ts";
 import { count, figure } from "./terminal.ts";
@@ -35,7 +35,12 @@ export const command: Define = (program, context) => {
     .addOption(new Option("--genes <which>", "which genes: all that a cell has").choices(["all"]).default("all"))
     .addOption(new Option("--as <how>", "one gene at a time").choices(["each"]).default("each"))
     .option("--layer <number>", "0 the last layer, -1 the one before it, and so on", integer(-1000, 0), -1)
-    .addOption(new Option("--mode <name>", "compare the genes that are left, or the <cls> token (default: cls where cells have one, else cell)").choices(["cell", "cls"]))
+    .addOption(
+      new Option(
+        "--mode <name>",
+        "compare the genes that are left, or the <cls> token (default: cls where cells have one, else cell)",
+      ).choices(["cell", "cls"]),
+    )
     .option("--max-cells <number>", "the first so many cells of the dataset only", integer(1))
     .option("--dictionary <folder>", "the dictionary of the cells, where neither dataset nor model has one beside it")
     .option("--tokens-per-batch <number>", "tokens that run together at most", integer(1), TOKENS_PER_BATCH)
@@ -75,7 +80,8 @@ export const command: Define = (program, context) => {
           bar.update(before + deletions);
         };
         const { layer, tokensPerBatch } = options;
-        for (const deletion of await deleteEach(model, dataset.tokens(row), { layer, mode, ends, tokensPerBatch, onProgress })) all.push({ ...deletion, row });
+        for (const deletion of await deleteEach(model, dataset.tokens(row), { layer, mode, ends, tokensPerBatch, onProgress }))
+          all.push({ ...deletion, row });
       }
       const seconds = (performance.now() - began) / 1000;
       bar.stop();
@@ -101,7 +107,17 @@ export const command: Define = (program, context) => {
       }
       const skipped = chosen.length - rows.length;
       context.report(
-        { out: options.out, cells: rows.length, skipped, deletions: all.length, genes: shifts.length, mode, layer: options.layer, seconds, deletionsPerSecond: all.length / seconds },
+        {
+          out: options.out,
+          cells: rows.length,
+          skipped,
+          deletions: all.length,
+          genes: shifts.length,
+          mode,
+          layer: options.layer,
+          seconds,
+          deletionsPerSecond: all.length / seconds,
+        },
         `${count(all.length)} deletions in ${count(rows.length)} cells, ${count(shifts.length)} genes, ${figure(all.length / seconds)} deletions/s`,
         ...(skipped > 0 ? [`${count(skipped)} cells of fewer than two genes were left out`] : []),
         ...(vocabulary ? [] : ["genes have no names: neither dataset nor model has a dictionary beside it; give --dictionary"]),

@@ -1,16 +1,16 @@
 /** `geneformer pretrain`: masked pretraining, with checkpoints to go on from. */
 
 import { Option } from "commander";
+import { countParameters } from "../../nn/module.ts";
+import { scheduleNames } from "../../nn/schedule.ts";
+import type { DeviceName } from "../../src/device.ts";
 import { type Config, configFromHuggingFace, preset, presets } from "../config.ts";
 import { type Dataset, readDataset } from "../data/dataset.ts";
 import { readVocabulary } from "../data/vocabulary.ts";
 import { readJson } from "../files.ts";
-import { pretrainDefaults, type PretrainOptions } from "../pretrain.ts";
+import { type PretrainOptions, pretrainDefaults } from "../pretrain.ts";
 import { pretrain } from "../run.ts";
-import { countParameters } from "../../nn/module.ts";
-import { scheduleNames } from "../../nn/schedule.ts";
-import type { DeviceName } from "../../src/device.ts";
-import { type Define, device, examples, force, integer, out, real, seed, Stopped } from "./command.ts";
+import { type Define, device, examples, force, integer, out, real, Stopped, seed } from "./command.ts";
 import { openDevice } from "./model.ts";
 import { count } from "./terminal.ts";
 
@@ -80,7 +80,20 @@ export const command: Define = (program, context) => {
       const { lr: rate, saveEvery, evaluateEvery, evaluateCells, resume, force } = options;
       const { seed, tokensPerBatch, accumulate, warmup, schedule, decay, clip, maskProbability, keepSpecial, heldOut } = options;
       const steps = options.steps ?? (options.epochs ? stepsOf(dataset, options.epochs, options) : d.steps);
-      const settings = { seed, steps, tokensPerBatch, accumulate, rate, warmup, schedule, decay, clip, maskProbability, keepSpecial, heldOut };
+      const settings = {
+        seed,
+        steps,
+        tokensPerBatch,
+        accumulate,
+        rate,
+        warmup,
+        schedule,
+        decay,
+        clip,
+        maskProbability,
+        keepSpecial,
+        heldOut,
+      };
 
       const on = await openDevice(options.device, context);
       let bar: ReturnType<typeof context.progress> | null = null;
@@ -117,13 +130,26 @@ export const command: Define = (program, context) => {
         }
       }
       bar?.stop();
-      if (done < steps) throw new Stopped(`step ${done} of ${steps} is in ${options.out}/checkpoint-${done}; go on with the same command and --resume`);
+      if (done < steps)
+        throw new Stopped(`step ${done} of ${steps} is in ${options.out}/checkpoint-${done}; go on with the same command and --resume`);
       const seconds = (performance.now() - began) / 1000;
       const compare = Number.isNaN(heldOutLoss)
         ? []
-        : [`held-out loss ${heldOutLoss.toFixed(4)} nats; by how common genes are ${unigram.toFixed(4)}, by rank and gene ${rank.toFixed(4)}`];
+        : [
+            `held-out loss ${heldOutLoss.toFixed(4)} nats; by how common genes are ${unigram.toFixed(4)}, by rank and gene ${rank.toFixed(4)}`,
+          ];
       context.report(
-        { out: options.out, steps, loss: last, heldOutLoss, unigram, rank, seconds, tokensPerSecond: tokens / seconds, peakBytes: on.memory.peak },
+        {
+          out: options.out,
+          steps,
+          loss: last,
+          heldOutLoss,
+          unigram,
+          rank,
+          seconds,
+          tokensPerSecond: tokens / seconds,
+          peakBytes: on.memory.peak,
+        },
         `${count(steps)} steps, loss ${first.toFixed(4)} at first, ${last.toFixed(4)} at last, ${count(tokens / seconds)} tokens/s`,
         ...compare,
         `wrote ${options.out}`,
@@ -133,7 +159,11 @@ export const command: Define = (program, context) => {
 };
 
 /** The model's sizes: a preset or a config.json, with what was said otherwise, and the dictionary's vocabulary. */
-async function configOf({ preset: name, config: file, layers, width, heads, inner }: Options, vocabulary: number, version: "V1" | "V2"): Promise<Config> {
+async function configOf(
+  { preset: name, config: file, layers, width, heads, inner }: Options,
+  vocabulary: number,
+  version: "V1" | "V2",
+): Promise<Config> {
   if (name && file) throw new Error("--preset and --config both give the model's sizes; give one of them");
   const base = file ? configFromHuggingFace(await readJson(file), file) : preset(name ?? (version === "V1" ? "V1-10M" : "V2-104M"));
   const other = Object.fromEntries(Object.entries({ layers, width, heads, inner }).filter(([, value]) => value !== undefined));
