@@ -1,7 +1,7 @@
 /** Checkpoints as Hugging Face keeps them: config.json and model.safetensors, under the names of BertForMaskedLM. */
 
-import { load, parameters, type Stored } from "../nn/module.ts";
-import { floats, readSafetensors, writeSafetensors } from "../nn/safetensors.ts";
+import { freeParameters, load, parameters, type Stored } from "../nn/module.ts";
+import { floats, readSafetensors, type SafeTensor, writeSafetensors } from "../nn/safetensors.ts";
 import { show } from "../src/shape.ts";
 import type { Tensor } from "../src/tensor.ts";
 import { type Config, configFromHuggingFace, configToHuggingFace } from "./config.ts";
@@ -84,6 +84,18 @@ export function modelFromSafetensors(
 ): Geneformer {
   const { tensors } = readSafetensors(file, path);
   const model = new Geneformer(config, null);
+  try {
+    load(model, valuesFor(model, tensors, encoderOnly, path), "checkpoint");
+    return model;
+  } catch (error) {
+    freeParameters(model);
+    throw error;
+  }
+}
+
+/** A file's tensors under our names, each checked against the parameter it is for. */
+function valuesFor(model: Geneformer, tensors: ReadonlyMap<string, SafeTensor>, encoderOnly: boolean, path: string): Map<string, Stored> {
+  const { config } = model;
   const wanted = new Map(parameters(model));
   const values = new Map<string, Stored>();
   for (const [theirs, value] of tensors) {
@@ -113,8 +125,7 @@ export function modelFromSafetensors(
       );
     values.set(ours, { shape: parameter.shape, data: new Float32Array(parameter.size) });
   }
-  load(model, values, "checkpoint");
-  return model;
+  return values;
 }
 
 const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => a.length === b.length && a.every((byte, i) => byte === b[i]);

@@ -56,11 +56,19 @@ const copy = async (name: string, t: Tensor): Promise<Named> => {
 /**
  * For line i: `hidden.{layer}.{i}` [T, C] (layer 0 is the embeddings), `attention.{layer}.{i}` [H, T, T] (from layer 1), `logits.{i}` [T, V];
  * over all lines `loss` [1], the mean over all labelled places, and `gradient.{Hugging Face name}` of it.
- * @throws RangeError for a token or a label beyond the vocabulary, and for a loss without labels.
+ * @throws RangeError for a token or a label beyond the vocabulary, a line longer than the model's positions, and for a loss without labels.
  */
 export async function inspect(model: Geneformer, lines: readonly Line[], what: ReadonlySet<Inside>): Promise<Named[]> {
-  const { vocabulary } = model.config;
-  lines.forEach(({ labels = [] }, i) => {
+  const { vocabulary, length } = model.config;
+  lines.forEach(({ input_ids: cell, labels = [] }, i) => {
+    if (cell.length > length)
+      throw new RangeError(`inspect: line ${i} has ${cell.length} tokens, but the model has positions for ${length}; shorten it`);
+    cell.forEach((token, place) => {
+      if (!(token >= 0 && token < vocabulary))
+        throw new RangeError(
+          `inspect: token ${token} at place ${place} of line ${i} is beyond the model's vocabulary of ${vocabulary}; was it tokenized with another dictionary?`,
+        );
+    });
     labels.forEach((label, place) => {
       if (label !== -100 && (label < 0 || label >= vocabulary))
         throw new RangeError(

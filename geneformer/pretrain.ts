@@ -77,8 +77,9 @@ export interface Step {
 }
 
 export interface Evaluation {
-  /** Mean cross-entropy, nats, and share of hidden genes named first, at fixed masks of the held-out cells. */
+  /** Mean cross-entropy of the hidden genes, nats, at fixed masks of the held-out cells. */
   readonly loss: number;
+  /** Hidden genes. */
   readonly questions: number;
 }
 

@@ -62,7 +62,6 @@ export async function* pretrain(
     throw new Error(`pretrain: "${out}" exists; go on with --resume, begin anew with --force, or choose another name`);
   if (resume && found.length === 0 && (await exists(`${out}/model.safetensors`)))
     throw new Error(`pretrain: the run in "${out}" is finished; there is nothing to resume`);
-  if (force && !resume) await remove(out);
 
   const newest = resume ? found[found.length - 1] : undefined;
   const pretraining = newest
@@ -70,6 +69,8 @@ export async function* pretrain(
     : new Pretraining(dataset, vocabulary, config, settings);
   try {
     const from = pretraining.progress.step;
+    if (force && !resume) await remove(out); // only now, when nothing is wrong with the new run
+    if (resume) await sweep(out);
     const log = await openLog(`${out}/${LOG}`, from);
     const say = (line: object) => log.write(new TextEncoder().encode(`${JSON.stringify(line)}\n`));
     try {
@@ -100,10 +101,10 @@ export async function* pretrain(
         const last = step.step === settings.steps;
         if (known && (last || step.step % evaluateEvery === 0)) yield await evaluation();
         if (!last && (signal?.aborted || step.step % saveEvery === 0)) yield await save();
-        if (signal?.aborted) return;
+        if (!last && signal?.aborted) return;
       }
-      for (const [name, content] of await modelFiles(pretraining.model)) await writeWhole(`${out}/${name}`, content);
       await writeVocabulary(vocabulary, `${out}/${DICTIONARY}`);
+      for (const [name, content] of await modelFiles(pretraining.model)) await writeWhole(`${out}/${name}`, content); // the weights last: with them the run is finished
       for (const step of await checkpoints(out)) await remove(`${out}/checkpoint-${step}`);
       yield { kind: "done", directory: out };
     } finally {
@@ -123,6 +124,12 @@ async function checkpoints(out: string): Promise<number[]> {
   if (!(await exists(out))) return [];
   const steps = (await list(out)).map((name) => Number(name.match(CHECKPOINT)?.[1] ?? Number.NaN));
   return steps.filter((step) => !Number.isNaN(step)).sort((a, b) => a - b);
+}
+
+/** Remove what a killed run was in the middle of writing (files.ts says how such things are named). */
+async function sweep(out: string): Promise<void> {
+  if (!(await exists(out))) return;
+  for (const name of await list(out)) if (/^\..+\.partial-\d+-\d+$/.test(name)) await remove(`${out}/${name}`);
 }
 
 /** A checkpoint holds all that the run is: weights, optimiser, step, place in the data, seed, dictionary. Whole, or not there. */

@@ -27,6 +27,7 @@ export const adamw = kernel({
   w[i] = w[i] * (1.0 - lr * p.decay) - lr / hyper[4] * mi / (sqrt(vi) / sqrt(hyper[5]) + eps);`),
     },
   ],
+  compiled: { name: "adamw", buffers: ["g", "hyper", "clip", "w", "m", "v"] },
   loops({ g, hyper, clip, w, m, v }, { n, decay }) {
     const [lr, b1, b2, eps, c1, c2, d1, d2] = hyper;
     const scale = clip[1];

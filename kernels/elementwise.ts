@@ -80,6 +80,11 @@ export type BinaryName = keyof typeof binary;
 export const unaryNames = Object.keys(unary) as UnaryName[];
 export const binaryNames = Object.keys(binary) as BinaryName[];
 
+/** What the cpu device has compiled: all but those that take an exponential, a logarithm or the error function. */
+const compiledNames: ReadonlySet<string> = new Set<UnaryName | BinaryName>(
+  ["neg", "square", "sqrt", "relu", "add", "sub", "mul", "div", "sqrtGrad", "squareGrad", "tanhGrad", "reluGrad", "reciprocalGrad"],
+); // biome-ignore format: one line
+
 const needs = (expression: string) => (expression.includes("erf(") ? erfWgsl : "");
 
 /** z[i] = f(a[i]) */
@@ -91,6 +96,7 @@ export const map = variants((name: UnaryName) => {
     outputs: { z: "f32" },
     params: { n: "u32" },
     passes: [{ groups: ({ n }) => lanes(n), wgsl: needs(expression) + each(`let x = a[i]; z[i] = ${expression};`) }],
+    ...(compiledNames.has(name) && { compiled: { name, buffers: ["a", "z"] } }),
     loops({ a, z }, { n }) {
       for (let i = 0; i < n; i++) z[i] = f(a[i]);
     },
@@ -106,6 +112,7 @@ export const zip = variants((name: BinaryName) => {
     outputs: { z: "f32" },
     params: { n: "u32" },
     passes: [{ groups: ({ n }) => lanes(n), wgsl: needs(expression) + each(`let x = a[i]; let y = b[i]; z[i] = ${expression};`) }],
+    ...(compiledNames.has(name) && { compiled: { name, buffers: ["a", "b", "z"] } }),
     loops({ a, b, z }, { n }) {
       for (let i = 0; i < n; i++) z[i] = f(a[i], b[i]);
     },

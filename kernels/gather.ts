@@ -16,6 +16,7 @@ export const gather = kernel({
   passes: [
     { groups: ({ rows, cols }) => lanes(rows * cols), wgsl: each("y[i] = x[index[i / p.cols] * p.cols + i % p.cols];", "p.rows * p.cols") },
   ],
+  compiled: { name: "gather", buffers: ["x", "index", "y"] },
   loops({ x, index, y }, { rows, cols }) {
     for (let i = 0; i < rows; i++) {
       const from = index[i] * cols;
@@ -43,6 +44,7 @@ export const gatherSum = kernel({
       ),
     },
   ],
+  compiled: { name: "gatherSum", buffers: ["x", "order", "starts", "y"] },
   loops({ x, order, starts, y }, { rows, cols }) {
     y.fill(0, 0, rows * cols);
     for (let row = 0; row < rows; row++)

@@ -6,6 +6,7 @@
  *   dweight = sum_rows dy * xhat      dbias = sum_rows dy
  */
 
+import { columnScratch } from "./cpu/scratch.ts";
 import { kernel, LANES } from "./kernel.ts";
 import { COLUMNS, eachColumn, eachRow } from "./rows.ts";
 
@@ -29,6 +30,7 @@ export const layerNorm = kernel({
   if (lane == 0u) { stats[2u * row] = mean; stats[2u * row + 1u] = r; }`),
     },
   ],
+  compiled: { name: "layerNorm", buffers: ["x", "weight", "bias", "y", "stats"] },
   loops({ x, weight, bias, y, stats }, { rows, cols, eps }) {
     for (let row = 0; row < rows; row++) {
       const start = row * cols;
@@ -66,6 +68,7 @@ export const layerNormGrad = kernel({
   }`),
     },
   ],
+  compiled: { name: "layerNormGrad", buffers: ["x", "weight", "stats", "dy", "dx"] },
   loops({ x, weight, stats, dy, dx }, { rows, cols }) {
     for (let row = 0; row < rows; row++) {
       const start = row * cols;
@@ -99,6 +102,11 @@ export const layerNormGradWeights = kernel({
       ),
     },
   ],
+  compiled: {
+    name: "layerNormGradWeights",
+    buffers: ["x", "stats", "dy", "dweight", "dbias"],
+    scratch: ({ cols }) => 2 * columnScratch(cols),
+  },
   loops({ x, stats, dy, dweight, dbias }, { rows, cols }) {
     const dw = new Float64Array(cols);
     const db = new Float64Array(cols);

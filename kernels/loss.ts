@@ -12,7 +12,7 @@ import { eachRow } from "./rows.ts";
 
 export const IGNORED = 0xffffffff;
 
-/** `stats` keeps [1 / d] and then the log-sum-exp of each row: [1 + rows]. `given[0]`, where it is not 0, is d. */
+/** `stats` keeps [1 / d] and then the log-sum-exp of each row, 0 where its label is IGNORED: [1 + rows]. `given[0]`, where it is not 0, is d. */
 export const crossEntropy = kernel({
   name: "crossEntropy",
   inputs: { x: "f32", labels: "u32", given: "f32" },
@@ -24,6 +24,10 @@ export const crossEntropy = kernel({
       groups: ({ rows }) => rows,
       uses: ["x", "labels", "stats", "losses"],
       wgsl: eachRow(/* wgsl */ `
+  if (labels[row] == ${IGNORED}u) { // the same for all lanes
+    if (lane == 0u) { stats[1u + row] = 0.0; losses[row] = 0.0; }
+    return;
+  }
   var m = -3.4e38; // near the least f32
   for (var j = lane; j < p.cols; j += ${LANES}u) { m = max(m, x[start + j]); }
   m = maximum(lane, m);
@@ -32,8 +36,7 @@ export const crossEntropy = kernel({
   s = m + log(total(lane, s));
   if (lane == 0u) {
     stats[1u + row] = s;
-    losses[row] = 0.0;
-    if (labels[row] != ${IGNORED}u) { losses[row] = s - x[start + labels[row]]; }
+    losses[row] = s - x[start + labels[row]];
   }`),
     },
     {
@@ -47,17 +50,19 @@ export const crossEntropy = kernel({
   if (lane == 0u) { loss[0] = sum / d; stats[0] = 1.0 / d; }`),
     },
   ],
+  compiled: { name: "crossEntropy", buffers: ["x", "labels", "given", "loss", "stats"] },
   loops({ x, labels, given, loss, stats }, { rows, cols }) {
     let sum = 0;
     let count = 0;
     for (let i = 0; i < rows; i++) {
+      stats[1 + i] = 0;
+      if (labels[i] === IGNORED) continue;
       const start = i * cols;
       let m = Number.NEGATIVE_INFINITY;
       for (let j = start; j < start + cols; j++) if (x[j] > m) m = x[j];
       let s = 0;
       for (let j = start; j < start + cols; j++) s += Math.exp(x[j] - m);
       stats[1 + i] = m + Math.log(s);
-      if (labels[i] === IGNORED) continue;
       sum += m + Math.log(s) - x[start + labels[i]];
       count++;
     }
@@ -76,12 +81,15 @@ export const crossEntropyGrad = kernel({
     {
       groups: ({ rows }) => rows,
       wgsl: eachRow(/* wgsl */ `
-  let scale = select(0.0, dloss[0] * stats[0], labels[row] != ${IGNORED}u);
+  let counts = labels[row] != ${IGNORED}u;
+  let scale = dloss[0] * stats[0];
   for (var j = lane; j < p.cols; j += ${LANES}u) {
-    dx[start + j] = scale * (exp(x[start + j] - stats[1u + row]) - select(0.0, 1.0, j == labels[row]));
+    let d = exp(x[start + j] - stats[1u + row]) - select(0.0, 1.0, j == labels[row]);
+    dx[start + j] = select(0.0, scale * d, counts);
   }`),
     },
   ],
+  compiled: { name: "crossEntropyGrad", buffers: ["x", "labels", "stats", "dloss", "dx"] },
   loops({ x, labels, stats, dloss, dx }, { rows, cols }) {
     for (let i = 0; i < rows; i++) {
       const start = i * cols;

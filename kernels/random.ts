@@ -5,6 +5,7 @@
  * additions, rotations and xors, so that WGSL, WebAssembly and TypeScript draw the same bits.
  */
 
+import { DRAWS } from "./cpu/scratch.ts";
 import { each, kernel, lanes } from "./kernel.ts";
 
 export type Pair = readonly [number, number];
@@ -57,8 +58,8 @@ export const quarter = (block: Pair, which: number): number => (block[which >> 1
 /** Draws below this number (of 65,536) drop a value: p in steps of 2^-16. */
 export const dropThreshold = (p: number): number => Math.round(p * 65536);
 
-/** What survives is scaled by this, so that the mean stays. */
-export const keepScale = (p: number): number => 65536 / (65536 - dropThreshold(p));
+/** What survives is scaled by this, so that the mean stays: a number that f32 holds, so that every device scales by the same. */
+export const keepScale = (p: number): number => Math.fround(65536 / (65536 - dropThreshold(p)));
 
 /**
  * y[i] = x[i] * scale where draw[i] >= threshold, else 0. Four neighbours share a block: draw[i] is quarter i % 4 of
@@ -84,6 +85,7 @@ export const dropout = kernel({
         ),
     },
   ],
+  compiled: { name: "dropout", buffers: ["x", "key", "y"], scratch: () => DRAWS },
   loops({ x, y, key }, { n, threshold, scale, site0, site1 }) {
     const folded = threefry([key[0], key[1]], [site0, site1]);
     for (let i = 0; i < n; i += 4) {

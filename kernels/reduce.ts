@@ -1,5 +1,6 @@
 /** Sums over one axis of [outer, n, inner], and the sum of all squares. */
 
+import { columnScratch } from "./cpu/scratch.ts";
 import { kernel, LANES } from "./kernel.ts";
 import { COLUMNS, eachColumn, eachRow } from "./rows.ts";
 
@@ -19,6 +20,7 @@ export const sumRows = kernel({
   if (lane == 0u) { y[row] = p.scale * sum; }`),
     },
   ],
+  compiled: { name: "sumRows", buffers: ["x", "y"] },
   loops({ x, y }, { rows, cols, scale }) {
     for (let i = 0; i < rows; i++) {
       let sum = 0;
@@ -40,6 +42,7 @@ export const sumColumns = kernel({
       wgsl: eachColumn(["sum"], "sum += x[(col / p.inner * p.rows + row) * p.inner + col % p.inner];", "y[col] = p.scale * sum;"),
     },
   ],
+  compiled: { name: "sumColumns", buffers: ["x", "y"], scratch: ({ inner }) => columnScratch(inner) },
   loops({ x, y }, { cols, rows, inner, scale }) {
     const sums = new Float64Array(inner);
     for (let outer = 0; outer < cols; outer += inner) {
@@ -78,6 +81,7 @@ export const sumSquares = kernel({
   if (lane == 0u) { squares[p.slot] = sum; }`),
     },
   ],
+  compiled: { name: "sumSquares", buffers: ["x", "squares"] },
   loops({ x, squares }, { n, slot }) {
     let sum = 0;
     for (let i = 0; i < n; i++) sum += x[i] * x[i];

@@ -103,7 +103,12 @@ const products = (): Sample[] => {
   ];
   return variants.map((variant) => {
     const [, , hasBias, , hasResidual] = variant;
-    return sample(matmul(...variant) as unknown as Kernel, { a, b, ...(hasBias && { bias }), ...(hasResidual && { residual }) }, { c: residual.length }, size);
+    return sample(
+      matmul(...variant) as unknown as Kernel,
+      { a, b, ...(hasBias && { bias }), ...(hasResidual && { residual }) },
+      { c: residual.length },
+      size,
+    );
   });
 };
 
@@ -130,7 +135,12 @@ const streams = (): Sample[] => {
       const size = { count: 4, heads, ...(dropped && draw) };
       return [
         sample(attention(width, dropped) as unknown as Kernel, shared, { y: q.length, lse: lse.length }, size),
-        sample(attentionGrad(width, dropped) as unknown as Kernel, { ...shared, y, dy, lse }, { dq: q.length, dkv: 2 * q.length }, { ...size, rows }),
+        sample(
+          attentionGrad(width, dropped) as unknown as Kernel,
+          { ...shared, y, dy, lse },
+          { dq: q.length, dkv: 2 * q.length },
+          { ...size, rows },
+        ),
       ];
     }),
   ];
@@ -146,7 +156,11 @@ const optimizer = (): Sample[] => [
   sample(clipScale, { squares: floats(9, 0, 2) }, { clip: 2 }, { n: 9, most: 1 }),
   sample(
     adamw,
-    { g: floats(300), hyper: Float64Array.of(1e-3, 0.9, 0.999, 1e-8, 0.19, 0.002, 0.1, 0.001).map(Math.fround), clip: Float64Array.of(2, 0.5) },
+    {
+      g: floats(300),
+      hyper: Float64Array.of(1e-3, 0.9, 0.999, 1e-8, 0.19, 0.002, 0.1, 0.001).map(Math.fround),
+      clip: Float64Array.of(2, 0.5),
+    },
     { w: floats(300), m: floats(300, -0.1, 0.1), v: floats(300, 0, 0.1) },
     { n: 300, decay: Math.fround(0.1) },
   ),

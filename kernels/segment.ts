@@ -1,5 +1,6 @@
 /** The mean of each segment of a stream's rows, and its gradient. */
 
+import { columnScratch } from "./cpu/scratch.ts";
 import { each, kernel, lanes } from "./kernel.ts";
 
 /** y[b] = mean of x[i] for spans[b][0] <= i < spans[b][1]; an empty span gives zeros.   x [N, cols], spans [B, 2], y [B, cols] */
@@ -22,6 +23,7 @@ export const segmentMean = kernel({
       ),
     },
   ],
+  compiled: { name: "segmentMean", buffers: ["x", "spans", "y"], scratch: ({ cols }) => columnScratch(cols) },
   loops({ x, spans, y }, { rows, cols }) {
     const sums = new Float64Array(cols);
     for (let b = 0; b < rows; b++) {
@@ -54,6 +56,7 @@ export const segmentMeanGrad = kernel({
       ),
     },
   ],
+  compiled: { name: "segmentMeanGrad", buffers: ["dy", "spans", "owner", "dx"] },
   loops({ dy, spans, owner, dx }, { rows, cols }) {
     for (let i = 0; i < rows; i++) {
       const b = owner[i];

@@ -28,6 +28,7 @@ export const softmax = kernel({
   for (var j = lane; j < p.cols; j += ${LANES}u) { y[start + j] = exp(x[start + j] - m) / s; }`),
     },
   ],
+  compiled: { name: "softmax", buffers: ["x", "y"] },
   loops({ x, y }, { rows, cols }) {
     for (let start = 0; start < rows * cols; start += cols) {
       let m = Number.NEGATIVE_INFINITY;
@@ -54,6 +55,7 @@ export const softmaxGrad = kernel({
   for (var j = lane; j < p.cols; j += ${LANES}u) { dx[start + j] = y[start + j] * (dy[start + j] - dot); }`),
     },
   ],
+  compiled: { name: "softmaxGrad", buffers: ["y", "dy", "dx"] },
   loops({ y, dy, dx }, { rows, cols }) {
     for (let start = 0; start < rows * cols; start += cols) {
       let dot = 0;

@@ -33,16 +33,6 @@ function kernels(): Promise<WebAssembly.Module> {
   return compiling;
 }
 
-/** More pages; false where there are none to be had. */
-function grow(memory: WebAssembly.Memory, pages: number): boolean {
-  try {
-    memory.grow(pages);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 /** Open the cpu device: its own memory, which grows as it is asked to, up to 4 GiB. */
 export async function openCpu(): Promise<Device> {
   const memory = new WebAssembly.Memory({ initial: 64, maximum: MOST_PAGES });
@@ -66,8 +56,7 @@ export async function openCpu(): Promise<Device> {
   const pool = new Pool<number>((bytes) => {
     const pages = memory.buffer.byteLength / PAGE;
     const missing = Math.ceil((top + bytes) / PAGE) - pages;
-    // A quarter more than is there, so that a growing model does not grow the memory at every tensor.
-    if (missing > 0 && !grow(memory, Math.max(missing, Math.min(Math.floor(pages / 4), MOST_PAGES - pages))) && !grow(memory, missing)) {
+    if (missing > 0 && !grow(missing)) {
       const mib = (n: number) => `${Math.ceil(n / 2 ** 20).toLocaleString("en-US")} MiB`;
       throw new RangeError(
         `cpu: out of memory; asked for ${mib(bytes)} with ${mib(pool.live)} held of the ${mib(MOST_PAGES * PAGE)} there can be; use smaller batches, or --device webgpu`,

@@ -92,7 +92,6 @@ export const command: Define = (program, context) => {
         ...Array.from(values.subarray(i * width, (i + 1) * width), single),
         ...columns.map((column) => column[row]),
       ];
-      await writeWhole(options.out, csv(header, rows.map(line)), options);
       const votes =
         voters &&
         vote(
@@ -100,6 +99,7 @@ export const command: Define = (program, context) => {
           width,
           rows.map((row) => voters[row]),
         );
+      await writeWhole(options.out, csv(header, rows.map(line)), options);
       const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
       context.report(
         {

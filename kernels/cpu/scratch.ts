@@ -23,3 +23,9 @@ export const attentionScratch = (tokens: number, width: number): number =>
 /** Keys of a segment and the gradients of keys and values in panels; of a tile: q and dy both ways round, scores, their gradient, dq. */
 export const attentionGradScratch = (tokens: number, width: number): number =>
   4 * (3 * tokens * panels(width) + TILE * (2 * width + 3 * panels(width) + 2 * KEYS + 2) + 12);
+
+/** The f64 sums of columns, up to the end of a vector, as in `assembly/row.ts`. */
+export const columnScratch = (columns: number): number => 8 * 4 * Math.ceil(columns / 4);
+
+/** The draws of dropout for 16 numbers, of 16 bits each. */
+export const DRAWS = 32;

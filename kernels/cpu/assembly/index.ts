@@ -2,6 +2,15 @@
 
 export { matmul } from "./matmul";
 export { attention, attentionDropped, attentionGrad, attentionGradDropped } from "./attention";
+export { add, div, mul, neg, reciprocalGrad, relu, reluGrad, sqrt, sqrtGrad, square, squareGrad, sub, tanhGrad } from "./elementwise";
+export { dropout } from "./random";
+export { sumColumns, sumRows, sumSquares } from "./reduce";
+export { softmax, softmaxGrad } from "./softmax";
+export { crossEntropy, crossEntropyGrad } from "./loss";
+export { layerNorm, layerNormGrad, layerNormGradWeights } from "./layernorm";
+export { adamw } from "./adamw";
+export { gather, gatherSum } from "./gather";
+export { segmentMean, segmentMeanGrad } from "./segment";
 
 /** The lowest address this module leaves free. It has no heap: all working memory is given to it. */
 export function heapBase(): usize {
