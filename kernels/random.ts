@@ -90,8 +90,7 @@ export const dropout = kernel({
     const folded = threefry([key[0], key[1]], [site0, site1]);
     for (let i = 0; i < n; i += 4) {
       const block = threefry(folded, [i / 4, 0]);
-      for (let which = 0; which < 4 && i + which < n; which++)
-        y[i + which] = quarter(block, which) >= threshold ? x[i + which] * scale : 0;
+      for (let which = 0; which < 4 && i + which < n; which++) y[i + which] = quarter(block, which) >= threshold ? x[i + which] * scale : 0;
     }
   },
 });

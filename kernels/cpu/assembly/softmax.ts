@@ -1,0 +1,49 @@
+/** Softmax of each row, and its gradient (kernels/softmax.ts); sums in f64. */
+
+import { largest, pairs, put, take, total } from "./row";
+import { exp } from "./vector";
+
+/** e^x for x <= 0, and 0 where that is no normal number: below 2^-126. NaN stays NaN. */
+@inline
+export function vanishing(x: v128): v128 {
+  return v128.andnot(exp(x), f32x4.lt(x, f32x4.splat(-87.33)));
+}
+
+/** A row without any number above -Infinity, or with NaN or Infinity in it, becomes NaN, as in the loops. */
+export function softmax(x: usize, y: usize, rows: u32, cols: u32): void {
+  for (let i: u32 = 0; i < rows; i++) {
+    const m = f32x4.splat(largest(x, cols));
+    let sum = f64x2.splat(0);
+    for (let j: u32 = 0; j < cols; j += 4) {
+      const at = usize(j) * 4;
+      const e = vanishing(f32x4.sub(take(x + at, cols - j, -Infinity), m));
+      sum = f64x2.add(sum, pairs(e));
+      put(y + at, e, cols - j);
+    }
+    const share = f32x4.splat(f32(1 / total(sum)));
+    for (let j: u32 = 0; j < cols; j += 4) {
+      const at = y + usize(j) * 4;
+      put(at, f32x4.mul(take(at, cols - j), share), cols - j);
+    }
+    x += usize(cols) * 4;
+    y += usize(cols) * 4;
+  }
+}
+
+export function softmaxGrad(y: usize, dy: usize, dx: usize, rows: u32, cols: u32): void {
+  for (let i: u32 = 0; i < rows; i++) {
+    let sum = f64x2.splat(0);
+    for (let j: u32 = 0; j < cols; j += 4) {
+      const at = usize(j) * 4;
+      sum = f64x2.add(sum, pairs(f32x4.mul(take(dy + at, cols - j), take(y + at, cols - j))));
+    }
+    const dot = f32x4.splat(f32(total(sum)));
+    for (let j: u32 = 0; j < cols; j += 4) {
+      const at = usize(j) * 4;
+      put(dx + at, f32x4.mul(take(y + at, cols - j), f32x4.sub(take(dy + at, cols - j), dot)), cols - j);
+    }
+    y += usize(cols) * 4;
+    dy += usize(cols) * 4;
+    dx += usize(cols) * 4;
+  }
+}
