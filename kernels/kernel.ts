@@ -64,12 +64,14 @@ export const kernel = <const I extends Named<Dtype>, const O extends Named<Dtype
 ): Kernel<I, O, P> => definition;
 
 /** Make a kernel once per variant: the same arguments give the same object. `made` holds those made so far. */
-export function variants<A extends readonly (string | number | boolean)[], K>(make: (...variant: A) => K): ((...variant: A) => K) & { readonly made: ReadonlyMap<string, K> } {
+export function variants<A extends readonly (string | number | boolean)[], K>(
+  make: (...variant: A) => K,
+): ((...variant: A) => K) & { readonly made: ReadonlyMap<string, K> } {
   const made = new Map<string, K>();
   const get = (...variant: A): K => {
     const name = variant.join(" ");
-    let found = made.get(name);
-    if (found === undefined) made.set(name, (found = make(...variant)));
+    const found = made.get(name) ?? make(...variant);
+    made.set(name, found);
     return found;
   };
   return Object.assign(get, { made });
@@ -93,7 +95,9 @@ export function source(of: Kernel, pass: Pass): string {
   for (const [name, dtype] of Object.entries(outputs)) declared[name] = `var<storage, read_write> ${name}: array<${dtype}>;`;
   for (const [name, { dtype }] of Object.entries(scratch)) declared[name] = `var<storage, read_write> ${name}: array<${dtype}>;`;
   return [
-    `struct Params { ${Object.entries(params).map(([name, type]) => `${name}: ${type}`).join(", ")} }`,
+    `struct Params { ${Object.entries(params)
+      .map(([name, type]) => `${name}: ${type}`)
+      .join(", ")} }`,
     "@group(0) @binding(0) var<uniform> p: Params;",
     ...boundBy(of, pass).map((name, i) => `@group(0) @binding(${i + 1}) ${declared[name]}`),
     `fn groupOf(id: vec3u) -> u32 { return id.y * ${GRID_X}u + id.x; }`,

@@ -4,7 +4,8 @@
  *   loss = sum_i (log sum_j exp x[i,j] - x[i,label[i]]) / d      d = the number of rows with a label, or a number given
  *   dx[i,j] = (exp(x[i,j] - lse[i]) - [j = label[i]]) * dloss / d
  *
- * A row whose label is IGNORED counts for nothing: that is what places of no interest and the dead tail of a batch carry.
+ * A row whose label is IGNORED counts for nothing: that is what places of no interest and the dead tail of a batch carry. Any other label
+ * that names no column makes the loss infinite, or near the largest f32: who makes labels checks them.
  */
 
 import { kernel, LANES } from "./kernel.ts";
@@ -36,7 +37,7 @@ export const crossEntropy = kernel({
   s = m + log(total(lane, s));
   if (lane == 0u) {
     stats[1u + row] = s;
-    losses[row] = s - x[start + labels[row]];
+    losses[row] = select(3.4e38, s - x[start + min(labels[row], p.cols - 1u)], labels[row] < p.cols);
   }`),
     },
     {
@@ -63,7 +64,7 @@ export const crossEntropy = kernel({
       let s = 0;
       for (let j = start; j < start + cols; j++) s += Math.exp(x[j] - m);
       stats[1 + i] = m + Math.log(s);
-      sum += m + Math.log(s) - x[start + labels[i]];
+      sum += labels[i] < cols ? m + Math.log(s) - x[start + labels[i]] : Number.POSITIVE_INFINITY;
       count++;
     }
     const d = given[0] !== 0 ? given[0] : Math.max(count, 1);
@@ -100,7 +101,7 @@ export const crossEntropyGrad = kernel({
       const scale = dloss[0] * stats[0];
       const lse = stats[1 + i];
       for (let j = start; j < start + cols; j++) dx[j] = scale * Math.exp(x[j] - lse);
-      dx[start + labels[i]] -= scale;
+      if (labels[i] < cols) dx[start + labels[i]] -= scale;
     }
   },
 });

@@ -79,7 +79,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_id) id: vec
     workgroupBarrier();
     for (var k = 0u; k < ${DEPTH}u; k++) {
     ${unrolled(EACH, (i) => `let a${i} = tileA[k * ${PITCH}u + id.y * ${EACH}u + ${i}u];`)}
-    let b = vec4f(${Array.from({ length: EACH }, (_, j)=>`tileB[k * ${PITCH}u + id.x + ${j * SIDE}u]`).join(", ")});
+    let b = vec4f(${Array.from({ length: EACH }, (_, j) => `tileB[k * ${PITCH}u + id.x + ${j * SIDE}u]`).join(", ")});
     ${unrolled(EACH, (i) => `sum${i} += a${i} * b;`)}
     }
     workgroupBarrier();
@@ -95,7 +95,13 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_id) id: vec
       constants: [Number(ta), Number(tb), Number(relu)],
     },
     loops(buffers, { m, n, k, batch, strideA, strideB }) {
-      const { a, b, c, bias: offsets, residual: rest } = buffers as typeof buffers & { bias?: typeof buffers.c; residual?: typeof buffers.c };
+      const {
+        a,
+        b,
+        c,
+        bias: offsets,
+        residual: rest,
+      } = buffers as typeof buffers & { bias?: typeof buffers.c; residual?: typeof buffers.c };
       for (let t = 0; t < batch; t++)
         for (let i = 0; i < m; i++)
           for (let j = 0; j < n; j++) {

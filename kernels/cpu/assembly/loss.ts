@@ -25,7 +25,7 @@ export function crossEntropy(x: usize, labels: usize, given: usize, loss: usize,
     let lse: f64 = 0;
     if (label != IGNORED) {
       lse = logSumExp(x, cols);
-      sum += lse - load<f32>(x + usize(label) * 4);
+      sum += label < cols ? lse - load<f32>(x + usize(label) * 4) : Infinity;
       count++;
     }
     store<f32>(stats + usize(i) * 4, f32(lse), 4);
@@ -49,7 +49,7 @@ export function crossEntropyGrad(x: usize, labels: usize, stats: usize, dloss: u
         put(dx + at, f32x4.mul(vanishing(f32x4.sub(take(x + at, cols - j), lse)), f32x4.splat(scale)), cols - j);
       }
       const at = dx + usize(label) * 4;
-      store<f32>(at, load<f32>(at) - scale);
+      if (label < cols) store<f32>(at, load<f32>(at) - scale);
     }
     x += usize(cols) * 4;
     dx += usize(cols) * 4;
