@@ -310,6 +310,10 @@ function scatter(op: string, x: Tensor, { inverse, rows }: Index, shape: Shape):
 export const scatterAdd = op("scatterAdd", (x: Tensor, index: Index) => {
   if (x.shape[0] !== index.values.size)
     throw new RangeError(`scatterAdd(x, index): the index has ${index.values.size} places; got x ${show(x.shape)}`);
+  if (!index.whole)
+    throw new RangeError(
+      "scatterAdd(x, index): the index leaves places out (count, frozen), whose gradient would not be zero; make it without",
+    );
   const cols = sizeOf(x.shape.slice(1));
   return [
     scatter("scatterAdd", x, index, [index.rows, ...x.shape.slice(1)]),

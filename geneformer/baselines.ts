@@ -1,6 +1,6 @@
 /** What can be said about a hidden gene without a model: how common it is, and how common at its rank. What pretraining has to beat. */
 
-/** Ranks 0, 1, 2-3, 4-7, ... fall into one bin each, cut in four from 16 on: fine where cells agree, coarse where they do not. */
+/** Each of the first 16 ranks is a bin, and a quarter of each doubling from there on: fine where cells agree, coarse where they do not. */
 const binOf = (rank: number): number => (rank < 16 ? rank : Math.floor(4 * Math.log2(rank)));
 
 /** A count that a gene never seen at a rank still gets, shared out as genes are in general (Jelinek and Mercer 1980). */

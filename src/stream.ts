@@ -102,6 +102,8 @@ export interface Index {
   readonly rows: number;
   /** u32 [M]: the row each place names. */
   readonly values: Tensor;
+  /** Does every place count? Not where `count` or `frozen` leaves some out. */
+  readonly whole: boolean;
   /** The inverse: `order` u32 [M], places grouped by the row they name, and `starts` u32 [rows + 1], where each row's group begins. */
   readonly inverse: { readonly order: Tensor; readonly starts: Tensor } | null;
 }
@@ -119,12 +121,14 @@ export function index(values: ArrayLike<number>, rows: number, { count = values.
     if (!(row >= 0 && row < rows && Number.isInteger(row)))
       throw new RangeError(`index(values, rows): values[${i}] is ${row}, but there are ${rows} rows; give one from 0 to ${rows - 1}`);
   }
-  if (!gradients) return { rows, values: integers(values), inverse: null };
+  let whole = count === values.length;
+  for (let i = 0; i < count; i++) whole &&= values[i] !== frozen;
+  if (!gradients) return { rows, values: integers(values), whole, inverse: null };
   const starts = new Uint32Array(rows + 1);
   for (let i = 0; i < count; i++) if (values[i] !== frozen) starts[values[i] + 1]++;
   for (let row = 0; row < rows; row++) starts[row + 1] += starts[row];
   const order = new Uint32Array(values.length);
   const next = starts.slice(0, rows);
   for (let i = 0; i < count; i++) if (values[i] !== frozen) order[next[values[i]]++] = i;
-  return { rows, values: integers(values), inverse: { order: integers(order), starts: integers(starts) } };
+  return { rows, values: integers(values), whole, inverse: { order: integers(order), starts: integers(starts) } };
 }

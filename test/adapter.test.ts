@@ -1,3 +1,5 @@
+/** Where the set-up takes a newer Mesa from, and when it leaves WebGPU out. */
+
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";

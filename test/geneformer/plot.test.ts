@@ -1,3 +1,5 @@
+/** Plots are whole SVG files that show what they are given. */
+
 import { parseHTML } from "linkedom";
 import { describe, expect, test } from "vitest";
 import { lossPlot, type Point, principalComponents, scatterPlot } from "../../geneformer/plot.ts";

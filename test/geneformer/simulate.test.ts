@@ -1,3 +1,5 @@
+/** Simulated cells: counts, types and a network whose truth the numbers carry. */
+
 import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
 import { LINEAGES, REGULATORS, TARGETS } from "../../geneformer/genes.ts";

@@ -1,3 +1,5 @@
+/** The command line's frame: exit statuses, messages, and unknown options. */
+
 import { describe, expect, test } from "vitest";
 import { type Define, device, examples, force, integer, list, out, pairs, real, Stopped, seed } from "../../../geneformer/cli/command.ts";
 import { run, type Table } from "../../../geneformer/cli/run.ts";

@@ -1,3 +1,5 @@
+/** What a person sees: progress on a terminal, plain lines elsewhere. */
+
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { count, duration, figure, megabytes, progress } from "../../../geneformer/cli/terminal.ts";
 
