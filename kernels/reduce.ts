@@ -53,23 +53,23 @@ export const sumColumns = kernel({
   },
 });
 
-/** How many partial sums the square sum is first folded into. */
-const PARTIALS = 256;
+/** The most partial sums the square sum is first folded into: what one workgroup can fold then. */
+const PARTIALS = LANES;
 
-/** squares[slot] = sum_i x[i]^2, in two passes: ${PARTIALS} strided partial sums, then theirs. */
+/** squares[slot] = sum_i x[i]^2, in two passes: strided partial sums, as many as x fills, then theirs. */
 export const sumSquares = kernel({
   name: "sumSquares",
   inputs: { x: "f32" },
   outputs: { squares: "f32" },
   scratch: { partial: { dtype: "f32", length: () => PARTIALS } },
-  params: { rows: "u32", cols: "u32", n: "u32", slot: "u32" }, // rows and cols are those of `partial`: PARTIALS and 1
+  params: { rows: "u32", cols: "u32", n: "u32", slot: "u32" }, // rows and cols are those of `partial`
   passes: [
     {
-      groups: () => PARTIALS,
+      groups: ({ rows }) => rows,
       uses: ["x", "partial"],
       wgsl: eachRow(/* wgsl */ `
   var sum = 0.0;
-  for (var i = row * ${LANES}u + lane; i < p.n; i += ${PARTIALS * LANES}u) { sum += x[i] * x[i]; }
+  for (var i = row * ${LANES}u + lane; i < p.n; i += p.rows * ${LANES}u) { sum += x[i] * x[i]; }
   sum = total(lane, sum);
   if (lane == 0u) { partial[row] = sum; }`),
     },
@@ -77,7 +77,9 @@ export const sumSquares = kernel({
       groups: () => 1,
       uses: ["partial", "squares"],
       wgsl: eachRow(/* wgsl */ `
-  let sum = total(lane, partial[lane]);
+  var sum = 0.0;
+  if (lane < p.rows) { sum = partial[lane]; }
+  sum = total(lane, sum);
   if (lane == 0u) { squares[p.slot] = sum; }`),
     },
   ],
@@ -89,4 +91,4 @@ export const sumSquares = kernel({
   },
 });
 
-export const squareSumShape = (n: number, slot: number) => ({ rows: PARTIALS, cols: 1, n, slot });
+export const squareSumShape = (n: number, slot: number) => ({ rows: Math.max(1, Math.min(PARTIALS, Math.ceil(n / LANES))), cols: 1, n, slot });

@@ -73,6 +73,7 @@ const rowwise = (): Sample[] => {
     sample(sumColumns, { x }, { y: 257 }, { cols: 257, rows: 5, inner: 257, scale: 2 }),
     sample(sumColumns, { x: floats(3 * 41 * 7) }, { y: 21 }, { cols: 21, rows: 41, inner: 7, scale: 1 }),
     sample(sumSquares, { x }, { squares: floats(3) }, squareSumShape(n, 1)),
+    sample(sumSquares, { x: floats(70_000) }, { squares: floats(3) }, squareSumShape(70_000, 2)),
     sample(softmax, { x }, { y: n }, size),
     sample(softmaxGrad, { y: floats(n, 0, 0.01), dy }, { dx: n }, size),
     sample(layerNorm, { x, weight, bias: floats(size.cols) }, { y: n, stats: stats.length }, { ...size, eps: 1e-12 }),

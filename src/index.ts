@@ -1,5 +1,6 @@
 /** The front door of the framework: devices, tensors, ops and gradients. */
 
+export { checkGradients } from "../autograd/check.ts";
 export * from "../autograd/ops.ts";
 export { StepKey } from "../autograd/stepkey.ts";
 export { type Back, inference, op, valueAndGrad } from "../autograd/tape.ts";

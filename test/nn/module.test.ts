@@ -1,0 +1,107 @@
+/** Modules: a walk finds the parameters, paths name them, and loading names what does not fit. */
+
+import { describe, expect, test } from "vitest";
+import { Embedding } from "../../nn/embedding.ts";
+import { LayerNorm } from "../../nn/layernorm.ts";
+import { Linear } from "../../nn/linear.ts";
+import { countParameters, freeParameters, load, parameters } from "../../nn/module.ts";
+import { Key } from "../../src/key.ts";
+import { index } from "../../src/stream.ts";
+import { normal, ones, scoped, tensor } from "../../src/tensor.ts";
+import { onDevices } from "../devices.ts";
+
+onDevices((device) => {
+  const make = () => {
+    const shared = new Linear(3, 2, Key.from(1));
+    return { first: shared, layers: [new LayerNorm(2), { again: shared, depth: 4, name: "x", none: null }] };
+  };
+
+  describe("parameters", () => {
+    test("have their paths for names, and one that is reached twice is given once", () => {
+      const model = make();
+      expect([...parameters(model)].map(([name]) => name)).toEqual(["first.weight", "first.bias", "layers.0.weight", "layers.0.bias"]);
+      expect(countParameters(model)).toBe(3 * 2 + 2 + 2 + 2);
+      freeParameters(model);
+      expect(device().memory.live).toBe(0);
+    });
+
+    test("outlive the scope they were made in", async () => {
+      const model = scoped(() => ({
+        layer: new Linear(2, 2, Key.from(1)),
+        norm: new LayerNorm(3),
+        table: new Embedding(4, 2, Key.from(2), 0.02, 0),
+      }));
+      for (const [, t] of parameters(model)) expect((await t.data()).every(Number.isFinite)).toBe(true);
+      freeParameters(model);
+    });
+
+    test("begin as BERT's: normal weights, zero biases, unit norms, a padding row of zeros", async () => {
+      const layer = new Linear(100, 100, Key.from(3));
+      const weights = [...(await layer.weight.data())];
+      const mean = weights.reduce((a, b) => a + b, 0) / weights.length;
+      const deviation = Math.sqrt(weights.reduce((a, b) => a + (b - mean) ** 2, 0) / weights.length);
+      expect(Math.abs(mean)).toBeLessThan(5 * (0.02 / 100));
+      expect(deviation).toBeCloseTo(0.02, 3);
+      expect([...(await layer.bias.data())]).toEqual(new Array(100).fill(0));
+      const table = new Embedding(5, 3, Key.from(4), 0.02, 2);
+      const rows = [...(await table.weight.data())];
+      expect(rows.slice(6, 9)).toEqual([0, 0, 0]);
+      expect(rows.filter((value) => value === 0)).toHaveLength(3);
+      const norm = new LayerNorm(3);
+      expect([...(await norm.weight.data()), ...(await norm.bias.data())]).toEqual([1, 1, 1, 0, 0, 0]);
+      for (const module of [layer, table, norm]) freeParameters(module);
+    });
+  });
+
+  test("an embedding looks rows up, a layer norm norms, a linear layer adds its residual", async () => {
+    const read = scoped(() => {
+      const table = { weight: tensor([1, 2, 3, 4, 5, 6], [3, 2]) };
+      const layer = { weight: tensor([1, 0, 0, 2], [2, 2]), bias: tensor([10, 20]) };
+      const x = Embedding.prototype.forward.call(table, index([2, 0], 3));
+      return [x, Linear.prototype.forward.call(layer, x, { residual: x }), new LayerNorm(2, 1e-5).forward(x)];
+    });
+    expect([...(await read[0].data())]).toEqual([5, 6, 1, 2]);
+    expect([...(await read[1].data())]).toEqual([20, 38, 12, 26]);
+    expect([...(await read[2].data())].map((value) => Math.round(value * 100) / 100)).toEqual([-1, 1, -1, 1]);
+    for (const t of read) t.free();
+  });
+
+  describe("load", () => {
+    const values = (entries: [string, number[]][]) =>
+      new Map(entries.map(([name, shape]) => [name, { shape, data: new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(7) }]));
+    const whole: [string, number[]][] = [
+      ["first.weight", [2, 3]],
+      ["first.bias", [2]],
+      ["layers.0.weight", [2]],
+      ["layers.0.bias", [2]],
+    ];
+
+    test("writes every value", async () => {
+      const model = make();
+      load(model, values(whole));
+      for (const [, t] of parameters(model)) expect((await t.data()).every((value) => value === 7)).toBe(true);
+      freeParameters(model);
+    });
+
+    test.each<[string, [string, number[]][], string]>([
+      ["missing", whole.slice(1), 'checkpoint: "first.weight" is in the model but not given'],
+      ["unknown", [...whole, ["second.weight", [1]]], 'checkpoint: "second.weight" is given but not in the model'],
+      ["misshapen", [...whole.slice(0, 3), ["layers.0.bias", [3]]], 'checkpoint: "layers.0.bias" is [3] but the model has [2]'],
+    ])("names what is %s, and writes nothing", async (_, given, message) => {
+      const model = make();
+      const before = [...(await model.first.weight.data())];
+      expect(() => load(model, values(given), "checkpoint")).toThrow(new TypeError(message));
+      expect([...(await model.first.weight.data())]).toEqual(before);
+      freeParameters(model);
+    });
+  });
+
+  test("the same key makes the same weights, bit for bit, on every device", async () => {
+    const [a, b] = [normal(Key.from(5), 0.02, [3]), ones([1])];
+    const want = Key.from(5).normals(3);
+    [...(await a.data())].forEach((value, i) => {
+      expect(Math.fround(value)).toBe(Math.fround(want[i] * 0.02));
+    });
+    for (const t of [a, b]) t.free();
+  });
+});
