@@ -70,6 +70,12 @@ test("the order of the dataset, its first cells, another layer and mode", async 
   expect(Float32Array.from(rows.flatMap((row) => row.slice(1, -1).map(Number)))).toEqual(want);
 });
 
+test("the first cells are the dataset's, whatever their order in the table", async () => {
+  await results(args("first.csv", "--max-cells", "4", "--label", "number"));
+  const rows = rowsOf("first.csv").slice(1);
+  expect(rows.map((row) => row.at(-1))).toEqual(["3", "2", "1", "0"]); // each one gene longer than the one before
+});
+
 test("labels with commas and quotes are quoted; 'all' is every column but the cells'", async () => {
   await results(args("labels.csv", "--label", "all", "--order", "dataset"));
   const [header, first, second] = readFileSync(path("labels.csv"), "utf8").split("\n");
