@@ -96,6 +96,8 @@ export function configFromHuggingFace(json: unknown, where = "config.json"): Con
     throw new RangeError(
       `${where}: position_embedding_type is ${JSON.stringify(given.position_embedding_type)}; only "absolute" is supported`,
     );
+  for (const [ours, theirs] of Object.entries(FIELDS))
+    if (given[theirs] === undefined) throw new RangeError(`${where}: "${theirs}" (${ours}) is missing`);
   return checkConfig(Object.fromEntries(Object.entries(FIELDS).map(([ours, theirs]) => [ours, given[theirs]])) as unknown as Config, where);
 }
 

@@ -46,7 +46,7 @@ geneformer(
 const size = ["--layers", "2", "--width", "64", "--heads", "2", "--inner", "128"];
 const pace = [
   "--steps",
-  "600",
+  "300",
   "--tokens-per-batch",
   "4096",
   "--warmup",

@@ -91,4 +91,9 @@ export const sumSquares = kernel({
   },
 });
 
-export const squareSumShape = (n: number, slot: number) => ({ rows: Math.max(1, Math.min(PARTIALS, Math.ceil(n / LANES))), cols: 1, n, slot });
+export const squareSumShape = (n: number, slot: number) => ({
+  rows: Math.max(1, Math.min(PARTIALS, Math.ceil(n / LANES))),
+  cols: 1,
+  n,
+  slot,
+});

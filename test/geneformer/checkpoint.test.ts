@@ -267,8 +267,8 @@ onDevice("cpu", (device) => {
       return path(name);
     };
     test.each<[string, Record<string, unknown> | number, RegExp]>([
-      ["no vocab_size", { vocab_size: undefined }, /config\.json: vocabulary must be a positive integer; got undefined$/],
-      ["no hidden_size", { hidden_size: undefined }, /config\.json: width must be a positive integer; got undefined$/],
+      ["no vocab_size", { vocab_size: undefined }, /config\.json: "vocab_size" \(vocabulary\) is missing$/],
+      ["no hidden_size", { hidden_size: undefined }, /config\.json: "hidden_size" \(width\) is missing$/],
       ["layers in words", { num_hidden_layers: "two" }, /config\.json: layers must be a positive integer; got two$/],
       ["a GPT", { model_type: "gpt2" }, /config\.json: model_type is "gpt2"; Geneformer is a "bert"$/],
       ["heads that do not divide", { num_attention_heads: 3 }, /config\.json: width 16 does not divide into 3 heads$/],

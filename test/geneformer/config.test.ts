@@ -55,7 +55,7 @@ describe("config.json", () => {
       { ...whole, position_embedding_type: "relative_key" },
       'config.json: position_embedding_type is "relative_key"; only "absolute" is supported',
     ],
-    ["a missing size", { ...whole, hidden_size: undefined }, "config.json: width must be a positive integer; got undefined"],
+    ["a missing size", { ...whole, hidden_size: undefined }, 'config.json: "hidden_size" (width) is missing'],
     ["a size of nothing", { ...whole, num_hidden_layers: 0 }, "config.json: layers must be a positive integer; got 0"],
     ["a size that is text", { ...whole, vocab_size: "10" }, "config.json: vocabulary must be a positive integer; got 10"],
     ["heads that do not divide", { ...whole, num_attention_heads: 3 }, "config.json: width 256 does not divide into 3 heads"],
