@@ -1,6 +1,7 @@
 /** How the tests run. TEST_DEVICES (a comma list; default "reference,cpu,webgpu") says on which devices; test/devices.ts reads it. */
 
 import { existsSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { defineConfig } from "vitest/config";
 
 /** Real data lies beside a checkout, where there is any; its suite runs exactly then. */
@@ -15,6 +16,6 @@ export default defineConfig({
     maxWorkers: 2,
     testTimeout: 120_000, // a software adapter compiles some kernels for ten seconds and more
     hookTimeout: 120_000,
-    env: { XDG_RUNTIME_DIR: process.env.XDG_RUNTIME_DIR ?? "/tmp" },
+    env: { XDG_RUNTIME_DIR: process.env.XDG_RUNTIME_DIR ?? tmpdir() },
   },
 });

@@ -82,7 +82,7 @@ const cases: readonly Case[] = [
   rows(
     "adamw 3,254,528",
     adamw,
-    { g: 3254528, hyper: 6, clip: 2, w: 3254528, m: 3254528, v: 3254528 },
+    { g: 3254528, hyper: 8, clip: 2, w: 3254528, m: 3254528, v: 3254528 },
     { n: 3254528, decay: 0.01 },
     28 * 3254528,
   ),

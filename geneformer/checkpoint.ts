@@ -5,7 +5,7 @@ import { floats, readSafetensors, type SafeTensor, writeSafetensors } from "../n
 import { show } from "../src/shape.ts";
 import type { Tensor } from "../src/tensor.ts";
 import { type Config, configFromHuggingFace, configToHuggingFace } from "./config.ts";
-import { hasVocabulary, readVocabulary, type Vocabulary, writeVocabulary } from "./data/vocabulary.ts";
+import { DICTIONARY, hasVocabulary, readVocabulary, type Vocabulary, writeVocabulary } from "./data/vocabulary.ts";
 import { exists, readFile, readJson, writeFolderWhole, writeWhole } from "./files.ts";
 import { Geneformer } from "./model.ts";
 
@@ -83,6 +83,16 @@ export function modelFromSafetensors(
   { encoderOnly = false, name: path = "model.safetensors" }: ReadOptions & { name?: string } = {},
 ): Geneformer {
   const { tensors } = readSafetensors(file, path);
+  if (tensors.size < config.layers)
+    // before a model of a billion layers is made of a line in config.json
+    throw new TypeError(
+      `checkpoint: config.json has ${config.layers} layers, ${path} but ${tensors.size} tensors; do they belong together?`,
+    );
+  const words = tensors.get(huggingFaceName("embeddings.word.weight"));
+  if (words && show(words.shape) !== show([config.vocabulary, config.width]))
+    throw new TypeError(
+      `checkpoint: "${huggingFaceName("embeddings.word.weight")}" is ${show(words.shape)} in ${path}, but config.json makes it ${show([config.vocabulary, config.width])}`,
+    );
   const model = new Geneformer(config, null);
   try {
     load(model, valuesFor(model, tensors, encoderOnly, path), "checkpoint");
@@ -162,12 +172,9 @@ export async function writeModel(
       for (const [name, content] of files) await writeWhole(`${folder}/${name}`, content);
       if (vocabulary) await writeVocabulary(vocabulary, `${folder}/${DICTIONARY}`);
     },
-    { force },
+    { force, mark: ["config.json"] },
   );
 }
-
-/** Subfolder of the dictionary that made a model's tokens, as in a dataset. */
-export const DICTIONARY = "dictionary";
 
 /** The dictionary beside a model, or null. */
 export const modelVocabulary = async (directory: string): Promise<Vocabulary | null> =>

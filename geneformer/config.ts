@@ -50,6 +50,9 @@ export function preset(name: string): Config {
 
 /** @throws RangeError for sizes that make no model, naming the field. */
 export function checkConfig(config: Config, where = "config"): Config {
+  for (const [field, value] of Object.entries(config))
+    if (field !== "activation" && (typeof value !== "number" || !Number.isFinite(value)))
+      throw new RangeError(`${where}: ${field} must be a number; got ${JSON.stringify(value)}`);
   for (const field of ["vocabulary", "width", "layers", "heads", "inner", "length"] as const)
     if (!Number.isInteger(config[field]) || config[field] < 1)
       throw new RangeError(`${where}: ${field} must be a positive integer; got ${config[field]}`);
@@ -58,6 +61,7 @@ export function checkConfig(config: Config, where = "config"): Config {
     if (!(config[field] >= 0 && config[field] < 1)) throw new RangeError(`${where}: ${field} must lie in [0, 1); got ${config[field]}`);
   if (config.activation !== "relu" && config.activation !== "gelu")
     throw new RangeError(`${where}: activation must be relu or gelu; got ${JSON.stringify(config.activation)}`);
+  if (!(config.deviation >= 0)) throw new RangeError(`${where}: deviation must be 0 or more; got ${config.deviation}`);
   if (!(config.eps > 0)) throw new RangeError(`${where}: eps must be positive; got ${config.eps}`);
   return config;
 }

@@ -72,9 +72,25 @@ export async function list(directory: string): Promise<string[]> {
   return (await (await fs()).readdir(directory).catch((cause) => explain("list", directory, cause))).sort();
 }
 
-/** Throws if something stands at `path` and may not be replaced. */
-export async function refuseOverwrite(path: string, force = false): Promise<void> {
+/**
+ * Throws if something stands at `path` and may not be replaced: anything without `force`; with it a folder where a file is to be, or,
+ * where a folder with one of `marks` is to be, what `refuseForeign` refuses.
+ */
+export async function refuseOverwrite(path: string, force = false, marks?: readonly string[]): Promise<void> {
   if (!force && (await exists(path))) throw new Error(`write: "${path}" exists; remove it, choose another name, or use --force`);
+  if (marks) await refuseForeign(path, marks);
+  else if (await isFolder(path)) explain("write", path, { code: "EISDIR" });
+}
+
+/** Throws if `path` is a file, or a folder that holds something but none of the files that mark ours: what we did not write we do not remove. */
+export async function refuseForeign(path: string, marks: readonly string[]): Promise<void> {
+  if (!(await exists(path))) return;
+  const folder = await isFolder(path);
+  const names = folder ? await list(path) : [];
+  if (folder && (names.length === 0 || names.some((name) => marks.includes(name)))) return;
+  throw new Error(
+    `write: "${path}" is a ${folder ? "folder" : "file"} this command did not write; remove it by hand or choose another name`,
+  );
 }
 
 /** Options of what writes whole: `force` replaces what stands there; without it that is an error. */
@@ -82,16 +98,46 @@ export interface WriteOptions {
   readonly force?: boolean;
 }
 
+/** Options of what writes a folder: with `force`, names of which one must be in a folder that may be replaced, unless it is empty. */
+export interface FolderOptions extends WriteOptions {
+  readonly mark?: readonly string[];
+}
+
 /** Writes a file under its final name only when whole: a temporary sibling, fsync, rename. Folders on the way are made. */
 export function writeWhole(path: string, content: Uint8Array | string, options: WriteOptions = { force: true }): Promise<void> {
   return replaceWhole(path, async (temporary) => (await fs()).writeFile(temporary, content), options);
+}
+
+/** Writes lines (each with its own end) as they come, in pieces of about a megabyte, under the file's final name only when all are there. */
+export function writeLines(path: string, lines: Iterable<string>, options: WriteOptions = { force: true }): Promise<void> {
+  const write = async (temporary: string) => {
+    const file = await appendTo(temporary);
+    try {
+      for (const piece of pieces(lines)) await file.write(new TextEncoder().encode(piece));
+    } finally {
+      await file.close();
+    }
+  };
+  return replaceWhole(path, write, options);
+}
+
+/** Lines joined to strings of at least `length`, but for the last: one string of all could pass V8's limit of 2^29 characters. */
+function* pieces(lines: Iterable<string>, length = 2 ** 20): Generator<string> {
+  let piece = "";
+  for (const line of lines) {
+    piece += line;
+    if (piece.length < length) continue;
+    yield piece;
+    piece = "";
+  }
+  yield piece;
 }
 
 /** Makes a folder under its final name only when whole: `fill` writes into a temporary sibling, which is renamed, or removed if `fill` throws. */
 export function writeFolderWhole(
   path: string,
   fill: (temporary: string) => Promise<void>,
-  options: WriteOptions = { force: false },
+  { force = false, mark = [] }: FolderOptions = {},
 ): Promise<void> {
   return replaceWhole(
     path,
@@ -99,15 +145,19 @@ export function writeFolderWhole(
       await (await fs()).mkdir(temporary);
       await fill(temporary);
     },
-    options,
+    { force, mark },
   );
 }
 
-/** What both writers share: `make` creates a file or a folder at the temporary path it is given. */
-export async function replaceWhole(path: string, make: (temporary: string) => Promise<void>, { force }: WriteOptions): Promise<void> {
+/** What all writers share: `make` creates at the temporary path it is given a file, or, where `mark` is given, a folder. */
+export async function replaceWhole(
+  path: string,
+  make: (temporary: string) => Promise<void>,
+  { force, mark }: FolderOptions,
+): Promise<void> {
   const { mkdir, rename, rm } = await fs();
   const { basename, dirname, join, resolve } = await import("node:path");
-  await refuseOverwrite(path, force);
+  await refuseOverwrite(path, force, mark);
   const target = resolve(path);
   const sibling = (kind: string) => join(dirname(target), `.${basename(target)}.${kind}-${process.pid}-${serial++}`);
   const temporary = sibling("partial");
@@ -116,16 +166,20 @@ export async function replaceWhole(path: string, make: (temporary: string) => Pr
     await mkdir(dirname(target), { recursive: true });
     await make(temporary);
     await synchronise(temporary);
-    await refuseOverwrite(path, force);
-    if (force && (await isFolder(target))) await rename(target, old); // rename replaces a file but not a folder
-    await rename(temporary, target);
+    await refuseOverwrite(path, force, mark);
+    const replaces = await isFolder(target);
+    if (replaces) await rename(target, old); // rename replaces a file but not a folder
+    await rename(temporary, target).catch(async (cause) => {
+      if (replaces) await rename(old, target);
+      throw cause;
+    });
     await synchronise(dirname(target), false);
+    await rm(old, { recursive: true, force: true });
   } catch (cause) {
     if ((cause as { code?: string }).code !== undefined) explain("write", path, cause);
     throw cause;
   } finally {
     await rm(temporary, { recursive: true, force: true });
-    await rm(old, { recursive: true, force: true });
   }
 }
 

@@ -21,7 +21,7 @@ import { LayerNorm } from "../nn/layernorm.ts";
 import { Linear } from "../nn/linear.ts";
 import type { Key } from "../src/key.ts";
 import type { Index, Segments } from "../src/stream.ts";
-import { full, keep, type Tensor, zeros } from "../src/tensor.ts";
+import { full, keep, scoped, type Tensor, zeros } from "../src/tensor.ts";
 import { type Config, checkConfig } from "./config.ts";
 
 /** Cells as one stream of N tokens, cell after cell: what a forward pass reads. */
@@ -164,19 +164,27 @@ export class Geneformer {
 
   /** The hidden states: [0] the embeddings, [i] the output of layer i.   each [N, C] */
   *hidden(stream: Stream, { key = null, layers = this.config.layers }: Pass = {}): Generator<Tensor> {
-    let x = this.embeddings.forward(stream, key?.fold(0) ?? null);
+    let x = scoped(() => this.#embed(stream, key));
     yield x;
-    for (let i = 0; i < layers; i++) {
-      x = this.layers[i].forward(x, stream.segments, key?.fold(i + 1) ?? null);
+    for (let i = 1; i <= layers; i++) {
+      const below = x;
+      x = scoped(() => this.#layer(i, below, stream, key));
       yield x;
     }
   }
 
-  /** The last of the hidden states.   -> [N, C] */
-  encode(stream: Stream, pass: Pass = {}): Tensor {
-    let last!: Tensor;
-    for (const x of this.hidden(stream, pass)) last = x;
-    return last;
+  /** The last of the hidden states, the others given back on the way.   -> [N, C] */
+  encode(stream: Stream, { key = null, layers = this.config.layers }: Pass = {}): Tensor {
+    const upTo = (i: number): Tensor => scoped(() => (i === 0 ? this.#embed(stream, key) : this.#layer(i, upTo(i - 1), stream, key)));
+    return upTo(layers);
+  }
+
+  #embed(stream: Stream, key: StepKey | null): Tensor {
+    return this.embeddings.forward(stream, key?.fold(0) ?? null);
+  }
+
+  #layer(i: number, x: Tensor, { segments }: Stream, key: StepKey | null): Tensor {
+    return this.layers[i - 1].forward(x, segments, key?.fold(i) ?? null);
   }
 
   /** Logits over the vocabulary, at chosen places only.   -> [M, V] */

@@ -4,7 +4,7 @@ import { add } from "../autograd/ops.ts";
 import { StepKey } from "../autograd/stepkey.ts";
 import { inference, valueAndGrad } from "../autograd/tape.ts";
 import { IGNORED } from "../kernels/loss.ts";
-import { parameters } from "../nn/module.ts";
+import { freeParameters, parameters } from "../nn/module.ts";
 import { AdamW, type AdamWOptions } from "../nn/optimizer.ts";
 import { type ScheduleName, schedule } from "../nn/schedule.ts";
 import { Key } from "../src/key.ts";
@@ -144,7 +144,7 @@ export class Pretraining {
     this.#masks = maskOptions(vocabulary, { probability: options.maskProbability, keepSpecial: options.keepSpecial });
     const shuffled = this.#key.fold(KEYS.split).permutation(dataset.length);
     const held = Math.min(Math.round(options.heldOut * dataset.length), dataset.length - 1);
-    this.#heldOut = shuffled.slice(0, held).sort();
+    this.#heldOut = shuffled.slice(0, held); // in random order: the first of them are a sample
     this.#training = shuffled.slice(held).sort();
     this.#order = new Order(this.#training.length, this.#key.fold(KEYS.order), resumed?.progress.cursor);
 
@@ -265,11 +265,18 @@ export class Pretraining {
 
   free(): void {
     this.optimizer.free();
-    for (const [, t] of parameters(this.model)) t.free();
+    freeParameters(this.model);
   }
 }
 
-const sumPairs = (a: readonly Tensor[], b: readonly Tensor[]): Tensor[] => a.map((t, i) => add(t, b[i]));
+/** a + b, pair by pair; what went in is given back at once. */
+const sumPairs = (a: readonly Tensor[], b: readonly Tensor[]): Tensor[] =>
+  a.map((t, i) => {
+    const sum = add(t, b[i]);
+    t.free();
+    b[i].free();
+    return sum;
+  });
 
 /** The chosen places of packed cells as rows of the stream, and their genes; filled up to a capacity with places that count for nothing. */
 function questions(cells: readonly Masked[], capacity?: number): { values: Uint32Array; labels: Uint32Array; used: number } {

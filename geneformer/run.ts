@@ -1,12 +1,13 @@
 /** A pretraining run on disk: checkpoints written whole, a log of JSON lines, and the way back from them after a break. */
 
 import { floats, readSafetensors, writeSafetensors } from "../nn/safetensors.ts";
+import { type DeviceName, device } from "../src/device.ts";
 import { type Baselines, baselines } from "./baselines.ts";
-import { DICTIONARY, modelFiles, readModel, valuesOf } from "./checkpoint.ts";
+import { modelFiles, modelVocabulary, readModel, valuesOf } from "./checkpoint.ts";
 import { type Config, configToHuggingFace } from "./config.ts";
 import type { Dataset } from "./data/dataset.ts";
-import { type Vocabulary, writeVocabulary } from "./data/vocabulary.ts";
-import { appendTo, exists, list, readFile, readJson, readText, remove, writeFolderWhole, writeWhole } from "./files.ts";
+import { DICTIONARY, formatVocabulary, type Vocabulary, writeVocabulary } from "./data/vocabulary.ts";
+import { appendTo, exists, list, readFile, readJson, readText, refuseForeign, remove, writeFolderWhole, writeWhole } from "./files.ts";
 import { type Evaluation, Pretraining, type PretrainOptions, type Progress, type Step } from "./pretrain.ts";
 
 export interface RunOptions extends PretrainOptions {
@@ -41,6 +42,7 @@ interface Saved {
   readonly options: PretrainOptions;
   readonly config: Record<string, unknown>;
   readonly fingerprint: string;
+  readonly device: DeviceName;
 }
 
 /**
@@ -69,7 +71,10 @@ export async function* pretrain(
     : new Pretraining(dataset, vocabulary, config, settings);
   try {
     const from = pretraining.progress.step;
-    if (force && !resume) await remove(out); // only now, when nothing is wrong with the new run
+    if (force && !resume) {
+      await refuseForeign(out, [LOG, "config.json"]);
+      await remove(out); // only now, when nothing is wrong with the new run
+    }
     if (resume) await sweep(out);
     const log = await openLog(`${out}/${LOG}`, from);
     const say = (line: object) => log.write(new TextEncoder().encode(`${JSON.stringify(line)}\n`));
@@ -115,8 +120,12 @@ export async function* pretrain(
   }
 }
 
+/** Training cells that the baselines are counted on, at most: their frequencies settle long before. */
+const COUNTED = 20_000;
+
 function* tokensOf(dataset: Dataset, rows: Uint32Array): Generator<Int32Array> {
-  for (const row of rows) yield dataset.tokens(row);
+  const every = Math.ceil(rows.length / COUNTED);
+  for (let i = 0; i < rows.length; i += every) yield dataset.tokens(rows[i]);
 }
 
 /** Steps of the checkpoints in a folder, ascending. */
@@ -136,7 +145,7 @@ async function sweep(out: string): Promise<void> {
 async function writeCheckpoint(out: string, pretraining: Pretraining, vocabulary: Vocabulary, fingerprint: string): Promise<string> {
   const { progress, options, model } = pretraining;
   const directory = `${out}/checkpoint-${progress.step}`;
-  const saved: Saved = { format: FORMAT, progress, options, config: configToHuggingFace(model.config), fingerprint };
+  const saved: Saved = { format: FORMAT, progress, options, config: configToHuggingFace(model.config), fingerprint, device: device().name };
   const files: [string, string | Uint8Array][] = [
     ...(await modelFiles(model)),
     ["optimizer.safetensors", writeSafetensors(await valuesOf(pretraining.optimizer.state()))],
@@ -148,10 +157,22 @@ async function writeCheckpoint(out: string, pretraining: Pretraining, vocabulary
       for (const [name, content] of files) await writeWhole(`${folder}/${name}`, content);
       await writeVocabulary(vocabulary, `${folder}/${DICTIONARY}`);
     },
-    { force: true },
+    { force: true, mark: ["config.json"] },
   );
   for (const step of (await checkpoints(out)).slice(0, -KEPT)) await remove(`${out}/checkpoint-${step}`);
   return directory;
+}
+
+/** A checkpoint's run.json, checked. @throws Error for one that is damaged or of another format. */
+function readSaved(json: unknown, directory: string): Saved {
+  const saved = (json ?? {}) as Partial<Saved>;
+  if (saved.format !== FORMAT)
+    throw new Error(`pretrain: "${directory}" has format ${JSON.stringify(saved.format)}; this version reads ${FORMAT}`);
+  const { progress, options, config } = saved;
+  const natural = (n: unknown) => Number.isSafeInteger(n) && (n as number) >= 0;
+  if (!options || !config || !natural(progress?.step) || !natural(progress?.cursor?.epoch) || !natural(progress?.cursor?.place))
+    throw new Error(`pretrain: "${directory}/run.json" is damaged; remove that checkpoint to go on from the one before it`);
+  return saved as Saved;
 }
 
 async function resumed(
@@ -161,10 +182,16 @@ async function resumed(
   config: Config,
   options: PretrainOptions,
 ): Promise<Pretraining> {
-  const saved = (await readJson(`${directory}/run.json`)) as Saved;
-  if (saved.format !== FORMAT) throw new Error(`pretrain: "${directory}" has format ${String(saved.format)}; this version reads ${FORMAT}`);
+  const saved = readSaved(await readJson(`${directory}/run.json`), directory);
   if (saved.fingerprint !== dataset.fingerprint)
     throw new Error(`pretrain: "${directory}" was trained on other cells than "${dataset.directory}"; resume with the same dataset`);
+  const dictionary = await modelVocabulary(directory);
+  if (!dictionary || formatVocabulary(dictionary) !== formatVocabulary(vocabulary))
+    throw new Error(`pretrain: "${directory}" was made with another dictionary; resume with the one in ${directory}/${DICTIONARY}`);
+  if (saved.device !== device().name)
+    throw new Error(
+      `pretrain: "${directory}" was computed on ${saved.device}, this is ${device().name}, whose bits differ; resume with --device ${saved.device}`,
+    );
   const differs = (was: object, is: object) =>
     Object.entries(is).find(([name, value]) => JSON.stringify((was as Record<string, unknown>)[name]) !== JSON.stringify(value));
   const other = differs(saved.options, options) ?? differs(saved.config, configToHuggingFace(config));

@@ -16,5 +16,3 @@ export function* csvLines(columns: readonly string[], rows: Iterable<readonly Fi
   let i = 0;
   for (const row of rows) yield `${i++},${row.map(quoted).join(",")}\n`;
 }
-
-export const csv = (columns: readonly string[], rows: Iterable<readonly Field[]>): string => [...csvLines(columns, rows)].join("");

@@ -2,7 +2,7 @@
 
 import { adamw, clipScale } from "../kernels/adamw.ts";
 import { squareSumShape, sumSquares } from "../kernels/reduce.ts";
-import { empty, keep, run, scoped, type Tensor, tensor, zeros } from "../src/tensor.ts";
+import { empty, keep, run, scoped, type Tensor, zeros } from "../src/tensor.ts";
 import type { Stored } from "./module.ts";
 
 export interface AdamWOptions {
@@ -89,6 +89,3 @@ export class AdamW {
     this.#hyper.free();
   }
 }
-
-/** A tensor of one count, for losses that are parts of one mean. */
-export const countTensor = (count: number): Tensor => tensor([count], [1]);

@@ -20,7 +20,7 @@ async function gpu(): Promise<GPU | null> {
   if (typeof navigator !== "undefined" && navigator.gpu) return navigator.gpu;
   if (typeof process === "undefined" || !process.versions?.node) return null;
   if (instance) return instance;
-  process.env.XDG_RUNTIME_DIR ??= "/tmp"; // Vulkan's loader complains without one
+  process.env.XDG_RUNTIME_DIR ??= (await import("node:os")).tmpdir(); // Vulkan's loader complains without one
   try {
     const { create, globals } = await import("webgpu");
     Object.assign(globalThis, globals);
@@ -55,14 +55,18 @@ export const isSoftware = (adapter: GPUAdapter): boolean =>
  * @throws Error when there is no adapter, saying what to install.
  */
 export async function openWebGpu(given?: GPUDevice): Promise<Device> {
-  if (given) return new WebGpu(given, given.adapterInfo?.description || "a GPUDevice given");
+  if (given) return new WebGpu(given, given.adapterInfo?.description || "a GPUDevice given", false);
   const adapter = await findAdapter();
   if (!adapter)
     throw new Error(
       "webgpu: no adapter. Install a Vulkan driver (Debian: mesa-vulkan-drivers) and the npm package webgpu, or use --device cpu",
     );
   const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
-  return new WebGpu(await adapter.requestDevice({ requiredLimits: { maxBufferSize, maxStorageBufferBindingSize } }), describe(adapter));
+  return new WebGpu(
+    await adapter.requestDevice({ requiredLimits: { maxBufferSize, maxStorageBufferBindingSize } }),
+    describe(adapter),
+    true,
+  );
 }
 
 class WebGpu implements Device {
@@ -70,6 +74,7 @@ class WebGpu implements Device {
   readonly description: string;
   readonly memory: Pool<GPUBuffer>;
   readonly #gpu: GPUDevice;
+  readonly #own: boolean;
   readonly #pipelines = new Map<string, GPUComputePipeline>();
   readonly #uniforms = new Map<string, GPUBuffer>();
   readonly #groups = new Map<string, GPUBindGroup>();
@@ -83,8 +88,10 @@ class WebGpu implements Device {
   #error: Error | null = null;
   #closed = false;
 
-  constructor(gpu: GPUDevice, description: string) {
+  /** @param own was it made for this, so that closing destroys it? A device that was given goes on living. */
+  constructor(gpu: GPUDevice, description: string, own: boolean) {
     this.#gpu = gpu;
+    this.#own = own;
     this.description = description;
     const { STORAGE, COPY_SRC, COPY_DST, MAP_READ } = GPUBufferUsage;
     this.memory = new Pool((size) => {
@@ -118,7 +125,7 @@ class WebGpu implements Device {
   }
 
   free(memory: Memory): void {
-    this.memory.give((memory as Block).buffer, memory.length * 4);
+    this.memory.give((memory as Block).buffer);
   }
 
   upload(memory: Memory, values: ArrayLike<number>): void {
@@ -236,13 +243,14 @@ class WebGpu implements Device {
     }
     const copy = staging.getMappedRange(0, bytes).slice(0);
     staging.unmap();
-    this.#staging.give(staging, bytes);
+    this.#staging.give(staging);
     this.#check();
     return memory.dtype === "f32" ? new Float32Array(copy) : new Uint32Array(copy);
   }
 
   close(): void {
+    this.#flush();
     this.#closed = true;
-    this.#gpu.destroy();
+    if (this.#own) this.#gpu.destroy();
   }
 }

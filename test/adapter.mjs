@@ -53,6 +53,13 @@ export function backports(suite, files) {
   return undefined;
 }
 
+/** What apt needs to be told to install a Mesa that may do, by /etc/os-release; undefined where we do not know the archive. */
+export function archive({ ID, VERSION_CODENAME }) {
+  if (ID !== "debian" && ID !== "ubuntu") return undefined;
+  // Mesa before 23 lacks a feature that Dawn asks for. Debian 12 has a newer one among its backports; the others' own archive is worth a try.
+  return VERSION_CODENAME === "bookworm" ? ["-t", "bookworm-backports"] : [];
+}
+
 /** Installs llvmpipe with apt; false where this machine is none that we know how to do it on. */
 function install() {
   if (process.getuid?.() !== 0 || !existsSync("/etc/os-release") || !existsSync("/usr/bin/apt-get")) return false;
@@ -61,11 +68,9 @@ function install() {
       .split("\n")
       .map((line) => line.replaceAll('"', "").split("=")),
   );
-  // Mesa before 23 lacks a feature that Dawn asks for; Debian 13 and Ubuntu 24.04 are past it, Debian 12 has a newer one among its backports.
-  const version = Number(release.VERSION_ID ?? Number.POSITIVE_INFINITY);
-  const old = release.ID === "debian" && release.VERSION_CODENAME === "bookworm";
-  if (!old && !(release.ID === "debian" && version >= 13) && !(release.ID === "ubuntu" && version >= 24.04)) return false;
-  if (old) {
+  const from = archive(release);
+  if (from === undefined) return false;
+  if (from.length > 0) {
     const folder = "/etc/apt/sources.list.d/";
     const parts = existsSync(folder) ? readdirSync(folder).filter((name) => /\.(sources|list)$/.test(name)) : [];
     const paths = [...parts.map((name) => folder + name), "/etc/apt/sources.list"].filter((path) => existsSync(path));
@@ -81,7 +86,7 @@ function install() {
     execFileSync("apt-get", args, { stdio: ["ignore", "ignore", "inherit"], env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" } });
   say("no WebGPU adapter; installing Mesa's software Vulkan driver, llvmpipe (apt-get install mesa-vulkan-drivers libvulkan1)");
   apt("update", "-qq");
-  apt("install", "-y", "-qq", "--no-install-recommends", ...(old ? ["-t", "bookworm-backports"] : []), "mesa-vulkan-drivers", "libvulkan1");
+  apt("install", "-y", "-qq", "--no-install-recommends", ...from, "mesa-vulkan-drivers", "libvulkan1");
   return true;
 }
 

@@ -6,7 +6,17 @@ import { describe, expect, test } from "vitest";
 
 type Source = [name: string, text: string];
 const script = new URL("./adapter.mjs", import.meta.url);
-const { backports } = (await import(/* @vite-ignore */ script.href)) as { backports(suite: string, files: Source[]): Source | undefined };
+const { archive, backports } = (await import(/* @vite-ignore */ script.href)) as {
+  archive(release: Record<string, string>): string[] | undefined;
+  backports(suite: string, files: Source[]): Source | undefined;
+};
+
+test("every Debian and Ubuntu tries its own archive, but for Debian 12, whose backports have a newer Mesa", () => {
+  expect(archive({ ID: "ubuntu", VERSION_ID: "22.04", VERSION_CODENAME: "jammy" })).toEqual([]);
+  expect(archive({ ID: "debian", VERSION_CODENAME: "trixie" })).toEqual([]);
+  expect(archive({ ID: "debian", VERSION_CODENAME: "bookworm" })).toEqual(["-t", "bookworm-backports"]);
+  expect(archive({ ID: "fedora" })).toBeUndefined();
+});
 
 describe("the source of backports", () => {
   test("is the machine's own, from a stanza of fields", () => {

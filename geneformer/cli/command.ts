@@ -46,6 +46,14 @@ export const seed = (): Option =>
 /** `--out`, which a command that writes cannot do without. */
 export const out = (description: string, flags = "--out <path>"): Option => new Option(flags, description).makeOptionMandatory();
 
+/** Parser of the name of a file that is written in one format only. */
+export function ending(extension: string): (text: string) => string {
+  return (text) => {
+    if (text.endsWith(extension)) return text;
+    throw new InvalidArgumentError(`It must end in ${extension}.`);
+  };
+}
+
 /** `--force`, to write over what is there. */
 export const force = (): Option => new Option("--force", "replace an output that exists").default(false);
 

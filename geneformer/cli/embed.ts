@@ -3,10 +3,10 @@
 import { Option } from "commander";
 import type { DeviceName } from "../../src/device.ts";
 import { type EmbeddingMode, embed, longestFirst } from "../embed.ts";
-import { refuseOverwrite, writeWhole } from "../files.ts";
-import { vote } from "../neighbors.ts";
-import { csv, type Field, single } from "../table.ts";
-import { type Define, device, examples, force, integer, list, out } from "./command.ts";
+import { refuseOverwrite, writeLines } from "../files.ts";
+import { VOTERS, vote } from "../neighbors.ts";
+import { csvLines, type Field, single } from "../table.ts";
+import { type Define, device, ending, examples, force, integer, list, out } from "./command.ts";
 import { openDevice, openModel, TOKENS_PER_BATCH } from "./model.ts";
 import { count } from "./terminal.ts";
 
@@ -37,7 +37,10 @@ export const command: Define = (program, context) => {
       ]),
     )
     .option("--label <columns>", "columns of the dataset to write behind the vectors; all of them with 'all'", list, [])
-    .option("--vote <column>", "say how often a cell's ten nearest neighbours bear its own value of this column")
+    .option(
+      "--vote <column>",
+      `say how often a cell's ten nearest neighbours bear its own value of this column, of ${count(VOTERS)} cells at most`,
+    )
     .option("--max-cells <number>", "the first so many cells of the dataset only", integer(1))
     .addOption(
       new Option("--order <name>", "rows by length, longest first, as upstream; or as in the dataset")
@@ -47,7 +50,7 @@ export const command: Define = (program, context) => {
     .option("--dictionary <folder>", "the dictionary of the cells, where neither dataset nor model has one beside it")
     .option("--tokens-per-batch <number>", "tokens that run together at most", integer(1), TOKENS_PER_BATCH)
     .addOption(device())
-    .addOption(out("the table: columns 0 to C - 1, then labels", "--out <file.csv>"))
+    .addOption(out("the table: columns 0 to C - 1, then labels", "--out <file.csv>").argParser(ending(".csv")))
     .addOption(force())
     .addHelpText(
       "after",
@@ -57,7 +60,6 @@ export const command: Define = (program, context) => {
       ),
     )
     .action(async (path: string, options: Options) => {
-      if (!/\.csv$/.test(options.out)) throw new Error(`--out ${options.out}: embeddings are written as .csv`);
       await refuseOverwrite(options.out, options.force);
       const on = await openDevice(options.device, context);
       const { model, dataset, ends } = await openModel(options.model, path, options.dictionary);
@@ -69,7 +71,11 @@ export const command: Define = (program, context) => {
         ? dataset.columns.filter((name) => name !== "input_ids" && name !== "counts")
         : options.label;
       const columns = labels.map((name) => dataset.column(name));
-      const voters = options.vote === undefined ? null : dataset.column(options.vote);
+      const column = options.vote === undefined ? null : dataset.column(options.vote);
+      const voters = column && rows.map((row) => column[row]);
+      const labelled = voters?.filter((label) => label !== null);
+      if (labelled && labelled.length < 2)
+        throw new Error(`--vote ${options.vote}: ${labelled.length} of ${rows.length} cells bear a value; at least two are needed`);
 
       const bar = context.progress("Embedding", rows.length, "cells");
       const began = performance.now();
@@ -88,18 +94,12 @@ export const command: Define = (program, context) => {
 
       const { width } = model.config;
       const header = [...Array.from({ length: width }, (_, c) => String(c)), ...labels];
-      const line = (row: number, i: number): Field[] => [
-        ...Array.from(values.subarray(i * width, (i + 1) * width), single),
-        ...columns.map((column) => column[row]),
-      ];
-      const votes =
-        voters &&
-        vote(
-          values,
-          width,
-          rows.map((row) => voters[row]),
-        );
-      await writeWhole(options.out, csv(header, rows.map(line)), options);
+      const table = function* (): Generator<Field[]> {
+        for (const [i, row] of rows.entries())
+          yield [...Array.from(values.subarray(i * width, (i + 1) * width), single), ...columns.map((column) => column[row])];
+      };
+      await writeLines(options.out, csvLines(header, table()), options);
+      const votes = voters && vote(values, width, voters);
       const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
       context.report(
         {
@@ -115,7 +115,7 @@ export const command: Define = (program, context) => {
         `${count(rows.length)} cells, ${mode} embeddings of layer ${layer}, ${width} wide, ${count(rows.length / seconds)} cells/s`,
         ...(votes
           ? [
-              `ten nearest neighbours name ${options.vote} right for ${percent(votes.accuracy)} of cells, ${percent(votes.balanced)} as a mean over its values; the commonest value is ${percent(votes.majority)}`,
+              `ten nearest neighbours name ${options.vote} right for ${percent(votes.accuracy)} of ${count(votes.cells)} cells, ${percent(votes.balanced)} as a mean over its values; the commonest value is ${percent(votes.majority)}`,
             ]
           : []),
         `wrote ${options.out}`,

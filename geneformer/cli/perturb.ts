@@ -4,10 +4,10 @@ import { Option } from "commander";
 import type { DeviceName } from "../../src/device.ts";
 import { nameOf } from "../data/vocabulary.ts";
 import { type EmbeddingMode, longestFirst } from "../embed.ts";
-import { refuseOverwrite, writeWhole } from "../files.ts";
+import { refuseOverwrite, writeLines } from "../files.ts";
 import { byGene, type Deletion, deleteEach } from "../perturb.ts";
-import { csv, single } from "../table.ts";
-import { type Define, device, examples, force, integer, out } from "./command.ts";
+import { csvLines, type Field, single } from "../table.ts";
+import { type Define, device, ending, examples, force, integer, out } from "./command.ts";
 import { openDevice, openModel, TOKENS_PER_BATCH } from "./model.ts";
 import { count, figure } from "./terminal.ts";
 
@@ -44,9 +44,13 @@ export const command: Define = (program, context) => {
     .option("--max-cells <number>", "the first so many cells of the dataset only", integer(1))
     .option("--dictionary <folder>", "the dictionary of the cells, where neither dataset nor model has one beside it")
     .option("--tokens-per-batch <number>", "tokens that run together at most", integer(1), TOKENS_PER_BATCH)
-    .option("--raw <file.csv>", "also a row for every cell and gene")
+    .option("--raw <file.csv>", "also a row for every cell and gene", ending(".csv"))
     .addOption(device())
-    .addOption(out("the table, a row for every gene: mean cosine over the cells that have it; 1 is unmoved", "--out <file.csv>"))
+    .addOption(
+      out("the table, a row for every gene: mean cosine over the cells that have it; 1 is unmoved", "--out <file.csv>").argParser(
+        ending(".csv"),
+      ),
+    )
     .addOption(force())
     .addHelpText(
       "after",
@@ -56,10 +60,7 @@ export const command: Define = (program, context) => {
       ),
     )
     .action(async (path: string, options: Options) => {
-      for (const file of [options.out, ...(options.raw ? [options.raw] : [])]) {
-        if (!/\.csv$/.test(file)) throw new Error(`${file}: shifts are written as .csv`);
-        await refuseOverwrite(file, options.force);
-      }
+      for (const file of [options.out, ...(options.raw ? [options.raw] : [])]) await refuseOverwrite(file, options.force);
       const on = await openDevice(options.device, context);
       const { model, dataset, vocabulary, ends } = await openModel(options.model, path, options.dictionary);
       const mode = options.mode ?? (ends.cls ? "cls" : "cell");
@@ -93,18 +94,15 @@ export const command: Define = (program, context) => {
       };
       const gene = ["Gene", "Gene_name", "Ensembl_ID"];
       const shifts = byGene(all);
-      await writeWhole(
-        options.out,
-        csv(
-          [...gene, "Test_avg_shift", "Cosine_sim_mean", "Cosine_sim_stdev", "N_Detections"],
-          shifts.map(({ token, mean, deviation, detections }) => [...named(token), mean, mean, deviation, detections]),
-        ),
-        options,
-      );
-      if (options.raw) {
-        const cells = all.map(({ row, token, cosine }) => [row, ...named(token), single(cosine)]);
-        await writeWhole(options.raw, csv(["Cell", ...gene, "Cosine_sim"], cells), options);
-      }
+      const each = function* (): Generator<Field[]> {
+        for (const { row, token, cosine } of all) yield [row, ...named(token), single(cosine)];
+      };
+      const means = function* (): Generator<Field[]> {
+        for (const { token, mean, deviation, detections } of shifts) yield [...named(token), mean, mean, deviation, detections];
+      };
+      if (options.raw) await writeLines(options.raw, csvLines(["Cell", ...gene, "Cosine_sim"], each()), options);
+      const header = [...gene, "Test_avg_shift", "Cosine_sim_mean", "Cosine_sim_stdev", "N_Detections"];
+      await writeLines(options.out, csvLines(header, means()), options); // last: where it is, all is
       const skipped = chosen.length - rows.length;
       context.report(
         {

@@ -39,7 +39,7 @@ export const command: Define = (program, context) => {
   program
     .argument("<dataset>", "a .dataset folder of tokenized cells")
     .addOption(new Option("--preset <name>", "sizes of a published model").choices(Object.keys(presets)))
-    .option("--config <file>", "sizes from a config.json, as Hugging Face writes it")
+    .addOption(new Option("--config <file>", "sizes from a config.json, as Hugging Face writes it").conflicts("preset"))
     .option("--layers <number>", "another number of layers", integer(1))
     .option("--width <number>", "another embedding size", integer(1))
     .option("--heads <number>", "another number of attention heads", integer(1))
@@ -164,7 +164,6 @@ async function configOf(
   vocabulary: number,
   version: "V1" | "V2",
 ): Promise<Config> {
-  if (name && file) throw new Error("--preset and --config both give the model's sizes; give one of them");
   const base = file ? configFromHuggingFace(await readJson(file), file) : preset(name ?? (version === "V1" ? "V1-10M" : "V2-104M"));
   const other = Object.fromEntries(Object.entries({ layers, width, heads, inner }).filter(([, value]) => value !== undefined));
   return { ...base, ...other, vocabulary };

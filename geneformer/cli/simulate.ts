@@ -48,6 +48,7 @@ export const command: Define = (program, { signal, progress, report }) => {
         `${JSON.stringify({ seed: options.seed, knockout: options.knockout, ...describeNetwork(cells.network) })}\n`,
         options,
       );
+      // last: where the cells are, the network is
       await writeCells(
         options.out,
         {

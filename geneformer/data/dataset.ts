@@ -3,7 +3,7 @@
 import type { Column, Table, Batch as TableBatch } from "@uwdata/flechette";
 import { appendTo, exists, list, move, readJson, readRange, size, type WriteOptions, writeFolderWhole, writeWhole } from "../files.ts";
 import { type Batch, decode, END, encode, type Field, messages } from "./arrow.ts";
-import { hasVocabulary, readVocabulary, type Vocabulary, writeVocabulary } from "./vocabulary.ts";
+import { DICTIONARY, hasVocabulary, readVocabulary, type Vocabulary, writeVocabulary } from "./vocabulary.ts";
 
 export type { Batch, Cell, Dtype, Field } from "./arrow.ts";
 
@@ -29,8 +29,6 @@ export interface Dataset {
   vocabulary(): Promise<Vocabulary | null>;
 }
 
-/** Subfolder of the dictionary that made the tokens. */
-const DICTIONARY = "dictionary";
 /** Bytes per shard at most, as `datasets` writes them (its MAX_SHARD_SIZE is 500MB). */
 const SHARD = 500e6;
 
@@ -203,6 +201,9 @@ function partOf(starts: readonly number[], i: number): number {
   return low;
 }
 
+/** What a folder must hold for us to replace it. */
+export const MARK = ["state.json"];
+
 /** What `writeDataset` may be told: the dictionary to lay beside the shards, and bytes per shard. */
 export interface DatasetOptions extends WriteOptions {
   readonly vocabulary?: Vocabulary;
@@ -251,7 +252,7 @@ export async function writeDataset(
       await writeWhole(`${folder}/state.json`, JSON.stringify(state(names, hash.hex()), null, 2));
       if (vocabulary) await writeVocabulary(vocabulary, `${folder}/${DICTIONARY}`);
     },
-    { force },
+    { force, mark: MARK },
   );
   return { rows, fingerprint: hash.hex() };
 }

@@ -42,7 +42,7 @@ export async function buildDictionary(options: DictionaryOptions): Promise<Vocab
   for (const path of inputs) {
     await opened(path, options, async (counts) => {
       const found = new Float64Array(counts.ids.length);
-      eachValue(counts, (gene) => found[gene]!++, progress);
+      await eachValue(counts, (gene) => found[gene]!++, progress);
       counts.ids.forEach((id, gene) => {
         if (found[gene]! > 0) detections.set(id, (detections.get(id) ?? 0) + found[gene]!);
       });
@@ -62,7 +62,7 @@ export async function buildDictionary(options: DictionaryOptions): Promise<Vocab
           const held = stores[gene];
           if (held) held.data[held.at++] = value;
         };
-        eachValue(counts, store, progress);
+        await eachValue(counts, store, progress);
       });
     }
     for (const [id, { data }] of values) medians.set(id, median(data));
@@ -76,15 +76,17 @@ export async function buildDictionary(options: DictionaryOptions): Promise<Vocab
   });
 }
 
-/** Ids to themselves, and upper-case symbols that name one gene only to its id. */
+/** Ids to themselves, and upper-case ids and symbols, as the tokenizer looks for them, to the id where they name one gene only. */
 function mappingOf(genes: readonly string[], names: ReadonlyMap<string, string>): Map<string, string> {
-  const owners = new Map<string, string[]>();
-  for (const id of genes) {
-    const symbol = names.get(id)?.toUpperCase();
-    if (symbol) owners.set(symbol, [...(owners.get(symbol) ?? []), id]);
-  }
-  const unique = [...owners].filter(([, ids]) => ids.length === 1).map(([symbol, [id]]): [string, string] => [symbol, id!]);
-  return new Map([...unique, ...genes.map((id): [string, string] => [id, id])]);
+  const unique = (nameOf: (id: string) => string | undefined) => {
+    const owners = new Map<string, string[]>();
+    for (const id of genes) {
+      const name = nameOf(id)?.toUpperCase();
+      if (name) owners.set(name, [...(owners.get(name) ?? []), id]);
+    }
+    return [...owners].flatMap(([name, [id, ...others]]): [string, string][] => (others.length === 0 ? [[name, id!]] : []));
+  };
+  return new Map([...unique((id) => names.get(id)), ...unique((id) => id), ...genes.map((id): [string, string] => [id, id])]);
 }
 
 async function opened(path: string, options: CountsOptions, use: (counts: Counts) => Promise<void>): Promise<void> {
@@ -97,7 +99,7 @@ async function opened(path: string, options: CountsOptions, use: (counts: Counts
 }
 
 /** Calls `use(column, count / total * 10,000)` for each non-zero count of the cells that pass; columns of one id in a cell are summed. */
-function eachValue(counts: Counts, use: (gene: number, value: number) => void, progress: (cells: number) => void): void {
+async function eachValue(counts: Counts, use: (gene: number, value: number) => void, progress: (cells: number) => void): Promise<void> {
   const first = new Map<string, number>();
   const slots = Int32Array.from(counts.ids, (id, column) => {
     if (!first.has(id)) first.set(id, column);
@@ -122,6 +124,7 @@ function eachValue(counts: Counts, use: (gene: number, value: number) => void, p
       }
     }
     progress(rows);
+    await new Promise((turn) => setTimeout(turn)); // else Ctrl-C is not heard
   }
 }
 

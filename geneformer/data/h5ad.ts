@@ -132,13 +132,15 @@ function matrixAt(file: Hdf5File, cells: number, genes: number, path: string): M
   const group = groupAt(file, "X") ?? fail(`there is no X; the counts must stand in X`);
   const part = (name: string): Dataset => plain(datasetAt(group, name) ?? fail(`X has no "${name}"; is it a sparse matrix?`));
   const data = part("data");
-  const indices = part("indices");
+  const whole = (name: string): Dataset =>
+    kindOf(part(name)) === "int" ? part(name) : fail(`X/${name} holds no whole numbers; the file is damaged`);
+  const indices = whole("indices");
   const format = String(attribute(group, "encoding-type") ?? attribute(group, "h5sparse_format"));
   const byColumn = format.startsWith("csc");
   if (!byColumn && !format.startsWith("csr")) fail(`X is stored as "${format}"; CSR, CSC and dense matrices are read`);
   agree([attribute(group, "shape") ?? attribute(group, "h5sparse_shape")].flat().map(Number));
   const stored = data.metadata.total_size;
-  const indptr = Float64Array.from(numbers(part("indptr"), path));
+  const indptr = Float64Array.from(numbers(whole("indptr"), path));
   if (indices.metadata.total_size !== stored)
     fail(`X has ${stored} values but ${indices.metadata.total_size} indices; the file is damaged`);
   if (indptr.length !== (byColumn ? genes : cells) + 1) fail(`X/indptr has ${indptr.length} entries; the file is damaged`);

@@ -32,8 +32,13 @@ let blobs = 0;
 export async function openHdf5(source: string | Blob): Promise<Hdf5File> {
   const path = typeof source === "string" ? source : `/blob-${blobs++}.h5`;
   const h5 = await library(typeof source === "string" && inNode ? "disk" : "memory");
-  if (typeof source !== "string") h5.FS?.writeFile(path, new Uint8Array(await source.arrayBuffer()));
-  return guard(nameOf(source), () => new h5.File(path, "r"));
+  if (typeof source === "string") return guard(path, () => new h5.File(path, "r"));
+  h5.FS!.writeFile(path, new Uint8Array(await source.arrayBuffer()));
+  try {
+    return guard(nameOf(source), () => new h5.File(path, "r"));
+  } finally {
+    h5.FS!.unlink(path); // an open file keeps its bytes without a name, as in POSIX: closing it, or failing to open it, frees them
+  }
 }
 
 /** Creates an HDF5 file at a path (in Node on disk, else in the library's memory). */

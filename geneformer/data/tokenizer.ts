@@ -2,7 +2,7 @@
 
 import { refuseOverwrite } from "../files.ts";
 import { type CountChunk, type Counts, openCounts } from "./counts.ts";
-import { type Batch, type Cell, type Dtype, type Field, writeDataset } from "./dataset.ts";
+import { type Batch, type Cell, type Dtype, type Field, MARK, writeDataset } from "./dataset.ts";
 import type { Column } from "./h5ad.ts";
 import type { Vocabulary } from "./vocabulary.ts";
 
@@ -187,7 +187,7 @@ export async function tokenize(options: TokenizeOptions): Promise<TokenizeReport
       fail(`an attribute may not be named "${column}"; choose another name after the colon`);
   }
   if (new Set(attributes.values()).size < attributes.size) fail(`two attributes have one name; choose another name after the colon`);
-  await refuseOverwrite(out, force);
+  await refuseOverwrite(out, force, MARK);
   const { fields, total } = await survey(options);
 
   const files: TokenizeReport["files"][number][] = [];

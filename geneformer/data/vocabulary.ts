@@ -25,6 +25,9 @@ export type Parts = Pick<Vocabulary, "tokens" | "medians" | "mapping" | "names">
 /** Words that are no genes. */
 export const SPECIAL = ["<pad>", "<mask>", "<cls>", "<eos>"] as const;
 
+/** The subfolder, of a dataset or of a model, that holds the dictionary its tokens were made with. */
+export const DICTIONARY = "dictionary";
+
 const FILE = "vocabulary.json";
 
 /** The original's four files by the beginning of their names (EW `geneformer/__init__.py`). */
@@ -59,6 +62,7 @@ export function makeVocabulary({ tokens, medians, mapping, names }: Parts): Voca
       );
     }
   }
+  for (const [name, gene] of mapping) if (isSpecial(gene)) fail(`"${name}" is mapped to "${gene}"; that is no gene`);
   return {
     modelVersion: tokens.has("<cls>") ? "V2" : "V1",
     size: tokens.size === 0 ? 0 : [...owner.keys()].reduce((a, b) => Math.max(a, b)) + 1,
@@ -151,9 +155,15 @@ function typed(map: Map<string, unknown>, type: "string", what: string): Map<str
 function typed(map: Map<string, unknown>, type: "number" | "string", what: string): Map<string, unknown> {
   for (const [key, value] of map) {
     if (typeof key !== "string") fail(`the ${what} dictionary has a key ${String(key)} that is no string`);
-    if (typeof value !== type) fail(`the ${what} of "${key}" is ${JSON.stringify(value) ?? typeof value}, not a ${type}`);
+    if (typeof value !== type) fail(`the ${what} of "${key}" is ${shown(value)}, not a ${type}`);
   }
   return map;
+}
+
+/** A value in an error: short ones as they are, of others the kind (JSON would throw on a bigint, and on a list that holds itself). */
+function shown(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value);
+  return typeof value === "bigint" || Object(value) === value ? `of type ${typeof value}` : String(value);
 }
 
 /** The original's name dictionary goes from symbol to id; where two symbols share an id the later one stands, as in the original. */

@@ -269,7 +269,7 @@ onDevice("cpu", (device) => {
     test.each<[string, Record<string, unknown> | number, RegExp]>([
       ["no vocab_size", { vocab_size: undefined }, /config\.json: "vocab_size" \(vocabulary\) is missing$/],
       ["no hidden_size", { hidden_size: undefined }, /config\.json: "hidden_size" \(width\) is missing$/],
-      ["layers in words", { num_hidden_layers: "two" }, /config\.json: layers must be a positive integer; got two$/],
+      ["layers in words", { num_hidden_layers: "two" }, /config\.json: layers must be a number; got "two"$/],
       ["a GPT", { model_type: "gpt2" }, /config\.json: model_type is "gpt2"; Geneformer is a "bert"$/],
       ["heads that do not divide", { num_attention_heads: 3 }, /config\.json: width 16 does not divide into 3 heads$/],
       [
@@ -279,7 +279,13 @@ onDevice("cpu", (device) => {
       ],
       ["another nonlinearity", { hidden_act: "swish" }, /config\.json: activation must be relu or gelu; got "swish"$/],
       ["no object", 7, /config\.json: is not a JSON object$/],
-      ["another width", { hidden_size: 32 }, /is \[16\] in .*model\.safetensors, but config\.json makes it \[32\]$/],
+      [
+        "a billion layers",
+        { num_hidden_layers: 1e9 },
+        /config\.json has 1000000000 layers, .*model\.safetensors but \d+ tensors; do they belong together\?$/,
+      ],
+      ["a deviation in words", { initializer_range: "abc" }, /config\.json: deviation must be a number; got "abc"$/],
+      ["another width", { hidden_size: 32 }, /is \[16, 16\] in .*model\.safetensors, but config\.json makes it \[16, 32\]$/],
     ])("%s", async (_, change, message) => {
       await expect(readModel(write("odd", change))).rejects.toThrow(message);
     });

@@ -57,7 +57,7 @@ describe("config.json", () => {
     ],
     ["a missing size", { ...whole, hidden_size: undefined }, 'config.json: "hidden_size" (width) is missing'],
     ["a size of nothing", { ...whole, num_hidden_layers: 0 }, "config.json: layers must be a positive integer; got 0"],
-    ["a size that is text", { ...whole, vocab_size: "10" }, "config.json: vocabulary must be a positive integer; got 10"],
+    ["a size that is text", { ...whole, vocab_size: "10" }, 'config.json: vocabulary must be a number; got "10"'],
     ["heads that do not divide", { ...whole, num_attention_heads: 3 }, "config.json: width 256 does not divide into 3 heads"],
     ["dropout of all", { ...whole, hidden_dropout_prob: 1 }, "config.json: dropout must lie in [0, 1); got 1"],
     ["another activation", { ...whole, hidden_act: "swish" }, 'config.json: activation must be relu or gelu; got "swish"'],

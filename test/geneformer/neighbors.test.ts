@@ -2,7 +2,7 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { vote } from "../../geneformer/neighbors.ts";
+import { VOTERS, vote } from "../../geneformer/neighbors.ts";
 
 const at = (...rows: readonly (readonly number[])[]) => Float32Array.from(rows.flat());
 
@@ -55,6 +55,15 @@ describe("the vote", () => {
   test("of fewer others than k all vote", () => {
     expect(vote(at([1, 0], [1, 0.1], [-2, 0]), 2, ["a", "a", "a"], 10)).toEqual({ accuracy: 1, majority: 1, balanced: 1, cells: 3 });
   });
+});
+
+test("of very many cells some vote, evenly spaced", () => {
+  const many = 3 * VOTERS;
+  // Of every three cells the first lies with its label, the others lie wrong; one cell without a label shifts none.
+  const label = (i: number) => (Math.floor(i / 3) % 2 ? "up" : "down");
+  const rows = at([9, 9], ...Array.from({ length: many }, (_, i) => [0, (label(i) === "up") === (i % 3 === 0) ? 1 : -1]));
+  const labels = [null, ...Array.from({ length: many }, (_, i) => label(i))];
+  expect(vote(rows, 2, labels, 1)).toEqual({ accuracy: 1, majority: 0.5, balanced: 1, cells: VOTERS });
 });
 
 test("fewer than two labelled cells have no neighbours", () => {

@@ -54,6 +54,19 @@ const close = (got: readonly number[], want: readonly number[], bound: number) =
 };
 const losses = (steps: readonly Step[]) => steps.map(({ loss }) => loss);
 
+onDevice("reference", (device) => {
+  test("more batches to a step hold no more memory: gradients are summed as they come", async () => {
+    const over = async (accumulate: number) => {
+      const before = device().memory.live;
+      (device().memory as { peak: number }).peak = before;
+      await during({ dataset: even, options: { steps: 1, tokensPerBatch: 40, accumulate } }, (run) => run.step());
+      return device().memory.peak - before;
+    };
+    // Losses and tables of each batch stay until the step is done; a set of gradients more would be thousands of bytes.
+    expect(await over(8)).toBeLessThan((await over(2)) + 2000);
+  });
+});
+
 onDevice("cpu", (device) => {
   test("a rule is learnt: the held-out loss falls far below what counting can say", () =>
     during({ dataset: datasetOf(toyCells(200)), options: { steps: 150 } }, async (run) => {

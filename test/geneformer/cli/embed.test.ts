@@ -139,7 +139,8 @@ describe("is refused in one sentence, and writes nothing:", () => {
     ));
 
   test("another format, an output that exists", async () => {
-    await refused(["embed", dataset, "--model", model, "--out", path("x.tsv")], `--out ${path("x.tsv")}: embeddings are written as .csv`);
+    const { status, stderr } = await geneformer(["embed", dataset, "--model", model, "--out", path("x.tsv")]);
+    expect([status, stderr]).toEqual([2, expect.stringMatching(/x\.tsv' is invalid\. It must end in \.csv\.\n$/)]);
     await results(args("exists.csv"));
     await refused(args("exists.csv"), /exists\.csv" exists; remove it, choose another name, or use --force$/);
     await results(args("exists.csv", "--force"));
@@ -155,11 +156,11 @@ describe("is refused in one sentence, and writes nothing:", () => {
     await refused(args("refused.csv", "--label", "input_ids"), /column "input_ids" holds lists/);
   });
 
-  test("a vote among too few", () =>
-    refused(
-      args("refused.csv", "--vote", "type", "--max-cells", "1"),
-      "vote(rows, labels): 1 cells bear a label; at least two are needed",
-    ));
+  test("a vote among too few, before anything is computed", async () => {
+    const given = args("refused.csv", "--vote", "type", "--max-cells", "1");
+    await refused(given, "--vote type: 1 of 1 cells bear a value; at least two are needed");
+    expect((await geneformer(given)).stderr).not.toContain("Embedding");
+  });
 
   test("a token beyond the vocabulary", async () => {
     const cells = await writeToy(path("beyond.dataset"), [[2, 16, 3]], null);

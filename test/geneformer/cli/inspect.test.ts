@@ -110,6 +110,8 @@ describe("is refused in one sentence, and writes nothing:", () => {
     );
     await results(args("exists.safetensors"));
     await refused(args("exists.safetensors"), /exists\.safetensors" exists; remove it, choose another name, or use --force$/);
+    await refused([...args("model"), "--force"], `write: "${model}" is a folder; name a file`);
+    expect(readdirSync(model)).toContain("model.safetensors");
   });
 });
 

@@ -1,6 +1,6 @@
 /** `geneformer perturb`: the tables it writes, under upstream's names, and what it refuses. */
 
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { beforeAll, describe, expect, test } from "vitest";
 import { readModel } from "../../../geneformer/checkpoint.ts";
 import { byGene, type Deletion, deleteEach } from "../../../geneformer/perturb.ts";
@@ -43,6 +43,8 @@ const name = (token: number) => [String(token), String.fromCharCode(65 + token -
 test("a row for every gene: names, mean, deviation, cells; and one for every cell and gene", async () => {
   const report = await results(args("shifts.csv", "--raw", path("raw.csv")));
   expect(report).toMatchObject({ cells: 3, skipped: 1, deletions: 10, genes: 6, mode: "cls", layer: -1 });
+  const [at, rawAt] = ["shifts.csv", "raw.csv"].map((name) => statSync(path(name), { bigint: true }).mtimeNs);
+  expect(at >= rawAt).toBe(true); // the table appears last
   const all = await wanted("cls", -1, [2, 0, 3]);
 
   const [rawHeader, ...raw] = rowsOf("raw.csv");
@@ -110,7 +112,10 @@ describe("is refused in one sentence, and writes nothing:", () => {
     await results(args("exists.csv", "--max-cells", "1"));
     await refused(args("exists.csv"), /exists\.csv" exists; remove it/);
     await refused(args("refused.csv", "--raw", path("exists.csv")), /exists\.csv" exists; remove it/);
-    await refused(args("refused.h5ad"), /refused\.h5ad: shifts are written as \.csv$/);
+    for (const wrong of [args("refused.h5ad"), args("refused.csv", "--raw", path("raw.h5ad"))]) {
+      const { status, stderr } = await geneformer(wrong);
+      expect([status, stderr]).toEqual([2, expect.stringMatching(/\.h5ad' is invalid\. It must end in \.csv\.\n$/)]);
+    }
   });
 
   test("a layer that is not there", () =>

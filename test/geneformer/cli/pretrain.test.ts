@@ -83,7 +83,11 @@ describe("the model's sizes", () => {
   test("are not given twice, nor by a preset there is not", async () => {
     writeFileSync(path("config.json"), JSON.stringify(configToHuggingFace(toyConfig)));
     const both = ["pretrain", dataset, "--config", path("config.json"), "--preset", "V1-10M", "--out", path("both")];
-    expect(await sentence(both)).toBe("geneformer pretrain: --preset and --config both give the model's sizes; give one of them");
+    const two = await geneformer(both);
+    expect([two.status, two.stderr]).toEqual([
+      2,
+      expect.stringMatching(/'--config <file>' cannot be used with option '--preset <name>'\n$/),
+    ]);
     const { status, stderr } = await geneformer(["pretrain", dataset, "--preset", "V3", "--out", path("v3")]);
     expect([status, stderr]).toEqual([2, expect.stringMatching(/'V3' is invalid\. Allowed choices are V1-10M, .*V2-316M\.\n$/)]);
   });

@@ -1,6 +1,6 @@
 /** `.dataset` folders: what is written is read, shard by shard, and a damaged folder is named. */
 
-import { cpSync, readdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type Batch, type Cell, type Field, readDataset, writeDataset } from "../../../geneformer/data/dataset.ts";
@@ -164,6 +164,14 @@ describe("not written", () => {
     const folder = await small("kept.dataset");
     await expect(writeDataset(folder, FIELDS.slice(0, 1), [{ input_ids: [[9]] }])).rejects.toThrow(/exists; .*--force/);
     expect((await readDataset(folder)).length).toBe(3);
+  });
+
+  test("a folder that is no dataset is not replaced, forced or not", async () => {
+    mkdirSync(path("thesis"));
+    writeFileSync(path("thesis/chapter"), "");
+    const write = writeDataset(path("thesis"), FIELDS.slice(0, 1), [{ input_ids: [[9]] }], { force: true });
+    await expect(write).rejects.toThrow(/thesis" is a folder this command did not write; remove it by hand/);
+    expect(readdirSync(path("thesis"))).toEqual(["chapter"]);
   });
 });
 

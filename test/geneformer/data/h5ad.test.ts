@@ -1,6 +1,6 @@
 /** .h5ad files: what the writer writes the reader reads, every storage of X gives the same chunks, and damage is named. */
 
-import { readdirSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type Cells, openCells, writeCells } from "../../../geneformer/data/h5ad.ts";
@@ -140,7 +140,8 @@ const rows = {
   indices: Int32Array.of(1, 0, 1),
   data: Float32Array.of(2, 1, 3),
 };
-type Rows = { encoding: string; shape: bigint[]; indptr: Int32Array | BigInt64Array; indices: Int32Array | BigInt64Array; data: Values };
+type Integers = Int32Array | BigInt64Array | Float64Array;
+type Rows = { encoding: string; shape: bigint[]; indptr: Integers; indices: Integers; data: Values };
 
 function compressed(change: Partial<Rows> = {}): (file: Group) => void {
   const { encoding, shape, ...parts } = { ...rows, ...change };
@@ -201,6 +202,8 @@ describe("X", () => {
       /indices holds 3, outside 0\.\.\.2/,
     ],
     ["fewer indices than values", { X: compressed({ indices: Int32Array.of(1, 0) }) }, /3 values but 2 indices/],
+    ["an index between two", { X: compressed({ indices: Float64Array.of(1, 0.5, 1) }) }, /X\/indices holds no whole numbers/],
+    ["float indptr", { X: compressed({ indptr: Float64Array.of(0, 1.5, 2, 3) }) }, /X\/indptr holds no whole numbers/],
     ["another shape", { X: compressed({ shape: [4n, 2n] }) }, /X is 4 x 2 but obs has 3 and var 2 rows/],
     ["fewer cells in obs", { X: compressed(), index: 2 }, /X is 3 x 2 but obs has 2/],
     ["an unknown format", { X: compressed({ encoding: "coo_matrix" }) }, /stored as "coo_matrix"; CSR, CSC and dense/],
@@ -262,4 +265,19 @@ describe("files that are none", () => {
     (await createHdf5(path("bare.h5ad"))).close();
     await expect(openCells(path("bare.h5ad"))).rejects.toThrow(/there is no "obs"; is this an .h5ad/);
   });
+});
+
+test("a chosen file is read from memory, which nothing of it is left in", async () => {
+  const { FS } = await (await import("h5wasm")).ready;
+  const file = await layout("chosen.h5ad", { X: compressed() });
+  const before = FS.readdir("/");
+  const cells = await openCells(new Blob([readFileSync(file)]));
+  expect(dense(cells, 1)).toEqual([
+    [1, 2],
+    [0, 0],
+    [0, 3],
+  ]);
+  cells.close();
+  await expect(openCells(new Blob(["no HDF5 at all"]))).rejects.toThrow(/the given bytes" is not an HDF5 file/);
+  expect(FS.readdir("/")).toEqual(before);
 });

@@ -406,6 +406,33 @@ describe("a dictionary of a corpus", () => {
     expect(progress.at(-1)).toBe(1);
   });
 
+  test("fits its own corpus where ids hold lower case, unless two differ in nothing else", async () => {
+    const genes = ["FBgn0000008", "Gata1", "Abc", "aBC", "ttn"];
+    const columns: Columns = new Map([
+      ["ensembl_id", genes],
+      ["gene_symbol", ["a", "ttn", "", "", ""]],
+    ]);
+    const input = await file("fly.h5ad", { X: [[5, 4, 3, 2, 1]], ids: genes, columns });
+    const vocabulary = await buildDictionary({ inputs: [input], modelVersion: "V1" });
+    expect(["GATA1", "TTN", "ABC"].map((name) => vocabulary.mapping.get(name))).toEqual(["Gata1", "ttn", undefined]); // an id before a symbol
+    const { report, dataset } = await run(input, { vocabulary });
+    expect(report.files[0]!.known).toBe(3);
+    expect([...dataset.tokens(0)].sort()).toEqual(["FBgn0000008", "Gata1", "ttn"].map((id) => vocabulary.tokens.get(id)).sort());
+  });
+
+  test("can be stopped between its chunks", async () => {
+    const input = await file("many.h5ad", { X: new Array<number[]>(3500).fill([1]) });
+    const stop = new AbortController();
+    const seen: number[] = [];
+    const onProgress = (done: number) => {
+      if (seen.length === 0) setTimeout(() => stop.abort(new Error("stopped"))); // as a signal comes: by the event loop
+      stop.signal.throwIfAborted();
+      seen.push(done);
+    };
+    await expect(buildDictionary({ inputs: [input], modelVersion: "V1", onProgress })).rejects.toThrow("stopped");
+    expect(seen).toEqual([1000]);
+  });
+
   test("of nothing is refused", async () => {
     await expect(buildDictionary({ inputs: [], modelVersion: "V1" })).rejects.toThrow(/no input/);
     await expect(buildDictionary({ inputs: [await file("zeros.h5ad", { X: [[0, 0]] })], modelVersion: "V1" })).rejects.toThrow(

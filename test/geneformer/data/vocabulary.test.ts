@@ -65,6 +65,7 @@ describe("made", () => {
     ["a median of NaN", { ...V1, medians: new Map([...V1.medians, ["ENSG01", NaN]]) }, /has median NaN/],
     ["no <pad>", { ...V1, tokens: new Map([["<mask>", 1]]) }, /"<pad>" is missing; it must be token 0/],
     ["<pad> elsewhere", { ...V1, tokens: new Map([["<pad>", 5]]) }, /"<pad>" is 5; it must be token 0/],
+    ["a name of a special token", { ...V1, mapping: new Map([["TTN", "<mask>"]]) }, /"TTN" is mapped to "<mask>"; that is no gene/],
     ["no <mask>", { ...V1, tokens: new Map([["<pad>", 0]]) }, /"<mask>" is missing/],
   ] as [string, Parts, RegExp][])("%s is refused", (_, parts, message) => {
     expect(() => makeVocabulary(parts)).toThrow(message);
@@ -129,6 +130,17 @@ describe("in folders", () => {
       { ...upstream("json", json), "gene_median_dictionary_gc30M.json": '{"ENSG01":"0.5"}' },
       /median of "ENSG01" is "0.5", not a number/,
     ],
+    [
+      "big",
+      { ...upstream("pkl", pickled), "gene_median_dictionary_gc30M.pkl": "(dVENSG01\nL99999999999999999999L\ns." },
+      /median of "ENSG01" is of type bigint, not a number/,
+    ],
+    [
+      "circular",
+      { ...upstream("pkl", pickled), "gene_median_dictionary_gc30M.pkl": "(dVENSG01\n(lp0\ng0\nas." },
+      /median of "ENSG01" is of type object, not a number/,
+    ],
+    ["null", { ...upstream("json", json), "gene_median_dictionary_gc30M.json": '{"ENSG01":null}' }, /"ENSG01" is null, not a number/],
     ["list", { "vocabulary.json": "[]" }, /is no JSON object/],
     ["part", { "vocabulary.json": '{"tokens":{}}' }, /has no "medians"/],
     [
