@@ -5,7 +5,7 @@
  *   da = dy * (b / (|a| |b|) - y * a / |a|^2)          where |a| |b| > eps, else dy * b / eps
  */
 
-import { kernel, LANES } from "./kernel.ts";
+import { type Floats, kernel, LANES } from "./kernel.ts";
 import { eachRow } from "./rows.ts";
 
 const norms = /* wgsl */ `
@@ -17,6 +17,17 @@ const norms = /* wgsl */ `
   ab = total(lane, ab); aa = total(lane, aa); bb = total(lane, bb);
   let norm = sqrt(aa) * sqrt(bb);`;
 
+/** a . b, a . a and |a| |b| of row i. */
+function products(a: Floats, b: Floats, i: number, cols: number): { ab: number; aa: number; norm: number } {
+  let [ab, aa, bb] = [0, 0, 0];
+  for (let j = i * cols; j < (i + 1) * cols; j++) {
+    ab += a[j] * b[j];
+    aa += a[j] * a[j];
+    bb += b[j] * b[j];
+  }
+  return { ab, aa, norm: Math.sqrt(aa) * Math.sqrt(bb) };
+}
+
 export const cosine = kernel({
   name: "cosine",
   inputs: { a: "f32", b: "f32" },
@@ -25,15 +36,8 @@ export const cosine = kernel({
   passes: [{ groups: ({ rows }) => rows, wgsl: eachRow(`${norms} if (lane == 0u) { y[row] = ab / max(norm, p.eps); }`) }],
   loops({ a, b, y }, { rows, cols, eps }) {
     for (let i = 0; i < rows; i++) {
-      let ab = 0;
-      let aa = 0;
-      let bb = 0;
-      for (let j = i * cols; j < (i + 1) * cols; j++) {
-        ab += a[j] * b[j];
-        aa += a[j] * a[j];
-        bb += b[j] * b[j];
-      }
-      y[i] = ab / Math.max(Math.sqrt(aa) * Math.sqrt(bb), eps);
+      const { ab, norm } = products(a, b, i, cols);
+      y[i] = ab / Math.max(norm, eps);
     }
   },
 });
@@ -54,15 +58,7 @@ export const cosineGrad = kernel({
   ],
   loops({ a, b, dy, da }, { rows, cols, eps }) {
     for (let i = 0; i < rows; i++) {
-      let ab = 0;
-      let aa = 0;
-      let bb = 0;
-      for (let j = i * cols; j < (i + 1) * cols; j++) {
-        ab += a[j] * b[j];
-        aa += a[j] * a[j];
-        bb += b[j] * b[j];
-      }
-      const norm = Math.sqrt(aa) * Math.sqrt(bb);
+      const { ab, aa, norm } = products(a, b, i, cols);
       const scale = dy[i] / Math.max(norm, eps);
       const back = norm > eps ? (dy[i] * ab) / norm / aa : 0;
       for (let j = i * cols; j < (i + 1) * cols; j++) da[j] = scale * b[j] - back * a[j];

@@ -1,5 +1,6 @@
 /** Elementwise maps and broadcasting zips. Each is one line: a WGSL expression and the same expression in JavaScript. */
 
+import { coordinates } from "./axes.ts";
 import { each, kernel, lanes, variants } from "./kernel.ts";
 
 /** 2 / sqrt(pi) */
@@ -140,12 +141,7 @@ export const zipBroadcast = variants((name: BinaryName) => {
         groups: ({ n }) => lanes(n),
         wgsl:
           needs(expression) +
-          each(/* wgsl */ `
-  var r = i;
-  let c4 = r % p.n4; r /= p.n4;
-  let c3 = r % p.n3; r /= p.n3;
-  let c2 = r % p.n2; r /= p.n2;
-  let c1 = r % p.n1; let c0 = r / p.n1;
+          each(/* wgsl */ `${coordinates}
   let x = a[c0 * p.a0 + c1 * p.a1 + c2 * p.a2 + c3 * p.a3 + c4 * p.a4];
   let y = b[c0 * p.b0 + c1 * p.b1 + c2 * p.b2 + c3 * p.b3 + c4 * p.b4];
   z[i] = ${expression};`),

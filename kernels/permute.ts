@@ -1,14 +1,7 @@
 /** Moving numbers without changing them: axes in another order, and a window of a tensor (a slice, or a pad around it). */
 
+import { coordinates } from "./axes.ts";
 import { each, kernel, lanes } from "./kernel.ts";
-
-/** What the coordinates of i are, along five axes of sizes (n / ...), n1, n2, n3, n4. */
-const coordinates = /* wgsl */ `
-  var r = i;
-  let c4 = r % p.n4; r /= p.n4;
-  let c3 = r % p.n3; r /= p.n3;
-  let c2 = r % p.n2; r /= p.n2;
-  let c1 = r % p.n1; let c0 = r / p.n1;`;
 
 /** y[c0, ... c4] = x[c0 * s0 + ... + c4 * s4]: y's n elements have last sizes n1 ... n4, s are strides in x. */
 export const permute = kernel({
