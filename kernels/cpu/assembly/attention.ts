@@ -6,7 +6,7 @@
  */
 
 import { min, pack, packTransposed, PANEL, ROW, strip, whole } from "./panel";
-import { exp, threefry } from "./vector";
+import { fading, threefry } from "./vector";
 
 /** Most queries in a tile, and most keys in a block: 16 KiB of scores (kernels/cpu/scratch.ts). */
 const TILE: u32 = 32;
@@ -99,12 +99,12 @@ function forward(
           const before = v128.load(most + o);
           let m = before;
           for (let at = score + o; at < end; at += KEY) m = f32x4.pmax(m, f32x4.mul(v128.load(at), scale));
-          const shrink = exp(f32x4.sub(before, m));
+          const shrink = fading(f32x4.sub(before, m));
           let l = f32x4.mul(v128.load(sum + o), shrink);
           const query = i32x4.add(i32x4.splat(row0 + i), i32x4(0, 1, 2, 3));
           let j = j0 - from;
           for (let at = score + o; at < end; at += KEY) {
-            let p = exp(f32x4.sub(f32x4.mul(v128.load(at), scale), m));
+            let p = fading(f32x4.sub(f32x4.mul(v128.load(at), scale), m));
             l = f32x4.add(l, p);
             if (dropped) p = v128.and(kept(bits, query, h, j++, threshold), f32x4.mul(p, f32x4.splat(keep)));
             v128.store(at, p);
@@ -224,7 +224,7 @@ function backward(
             const query = i32x4.add(i32x4.splat(row0 + i), i32x4(0, 1, 2, 3));
             for (let j: u32 = 0; j < keys; j++) {
               const at = usize(j) * KEY + o;
-              let p = exp(f32x4.sub(f32x4.mul(v128.load(score + at), f32x4.splat(scale)), log));
+              let p = fading(f32x4.sub(f32x4.mul(v128.load(score + at), f32x4.splat(scale)), log));
               let dp = v128.load(dScore + at);
               if (dropped) {
                 const mask = kept(bits, query, h, j0 + j, threshold);
