@@ -54,7 +54,7 @@ const unary = {
   sqrt: ["sqrt(x)", Math.sqrt],
   square: ["x * x", (x) => x * x],
   tanh: ["tanh(clamp(x, -15.0, 15.0))", Math.tanh], // tanh is 1 in f32 past 9; unclamped, some drivers overflow
-  // not Math.max: it makes 0 of -0, and NaN must stay
+  // not Math.max, which makes 0 of -0
   relu: ["max(x, 0.0)", (x) => (x < 0 ? 0 : x)],
   gelu: [`0.5 * x * (1.0 + erf(${HALF} * x))`, (x) => 0.5 * x * (1 + erf(HALF * x))],
 } satisfies Record<string, Unary>;
