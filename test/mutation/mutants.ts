@@ -278,7 +278,7 @@ export const others: readonly Mutant[] = [
   {
     bug: "cross-entropy's gradient forgets its label",
     file: "kernels/loss.ts",
-    find: "dx[start + labels[i]] -= scale;",
+    find: "if (labels[i] < cols) dx[start + labels[i]] -= scale;",
     replace: "",
     ...sweep("derivative.*crossEntropy"),
     ...onLoops,
