@@ -1,28 +1,18 @@
 /** `geneformer embed`: a vector for each cell, as CSV. */
 
 import { Option } from "commander";
-import type { DeviceName } from "../../src/device.ts";
-import { type EmbeddingMode, embed, longestFirst } from "../embed.ts";
+import { embed, longestFirst } from "../embed.ts";
 import { refuseOverwrite, writeLines } from "../files.ts";
 import { VOTERS, vote } from "../neighbors.ts";
 import { csvLines, type Field, single } from "../table.ts";
 import { type Define, device, ending, examples, force, integer, list, out } from "./command.ts";
-import { openDevice, openModel, TOKENS_PER_BATCH } from "./model.ts";
+import { type ModelOptions, openDevice, openModel, TOKENS_PER_BATCH } from "./model.ts";
 import { count } from "./terminal.ts";
 
-interface Options {
-  model: string;
-  layer: number;
-  mode?: EmbeddingMode;
+interface Options extends ModelOptions {
   label: string[];
   vote?: string;
-  maxCells?: number;
   order: "longest" | "dataset";
-  dictionary?: string;
-  tokensPerBatch: number;
-  device: "auto" | DeviceName;
-  out: string;
-  force: boolean;
 }
 
 export const command: Define = (program, context) => {

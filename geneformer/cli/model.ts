@@ -4,7 +4,7 @@ import { choose, type Device, type DeviceName, use } from "../../src/device.ts";
 import { modelVocabulary, type ReadOptions, readModel } from "../checkpoint.ts";
 import { type Dataset, readDataset } from "../data/dataset.ts";
 import { readVocabulary, type Vocabulary } from "../data/vocabulary.ts";
-import { type Ends, endsOf } from "../embed.ts";
+import { type EmbeddingMode, type Ends, endsOf } from "../embed.ts";
 import type { Geneformer } from "../model.ts";
 import type { Context } from "./command.ts";
 
@@ -13,6 +13,19 @@ export async function openDevice(name: "auto" | DeviceName, { say }: Context): P
   const { device, reason } = await choose(name);
   say(`device: ${device.name}, ${device.description}${name === "auto" ? ` (${reason})` : ""}`);
   return use(device);
+}
+
+/** The options of every command that runs a model on a dataset and writes a table. */
+export interface ModelOptions {
+  model: string;
+  layer: number;
+  mode?: EmbeddingMode;
+  maxCells?: number;
+  dictionary?: string;
+  tokensPerBatch: number;
+  device: "auto" | DeviceName;
+  out: string;
+  force: boolean;
 }
 
 export interface Opened {

@@ -1,30 +1,20 @@
 /** `geneformer perturb`: in silico deletion of each gene of each cell, as CSV. */
 
 import { Option } from "commander";
-import type { DeviceName } from "../../src/device.ts";
 import { nameOf } from "../data/vocabulary.ts";
-import { type EmbeddingMode, longestFirst } from "../embed.ts";
+import { longestFirst } from "../embed.ts";
 import { refuseOverwrite, writeLines } from "../files.ts";
 import { byGene, type Deletion, deleteEach } from "../perturb.ts";
 import { csvLines, type Field, single } from "../table.ts";
 import { type Define, device, ending, examples, force, integer, out } from "./command.ts";
-import { openDevice, openModel, TOKENS_PER_BATCH } from "./model.ts";
+import { type ModelOptions, openDevice, openModel, TOKENS_PER_BATCH } from "./model.ts";
 import { count, figure } from "./terminal.ts";
 
-interface Options {
-  model: string;
+interface Options extends ModelOptions {
   type: "delete";
   genes: "all";
   as: "each";
-  layer: number;
-  mode?: EmbeddingMode;
-  maxCells?: number;
-  dictionary?: string;
-  tokensPerBatch: number;
   raw?: string;
-  device: "auto" | DeviceName;
-  out: string;
-  force: boolean;
 }
 
 export const command: Define = (program, context) => {
