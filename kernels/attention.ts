@@ -189,7 +189,7 @@ function eachRow(tiles: Uint32Array, count: number, heads: number, f: (i: number
  * y [N, C] and lse [N, H], the log of the sum of exponentials, of q, k, v [N, C], where C = heads * width and head h has columns h * width and on.
  * tiles [count, 4]. With `dropped`, probabilities are dropped as in Hugging Face's BERT: kept ones times scale, after the softmax.
  */
-export const attention = variants((width: number, dropped: boolean) => {
+export const attention = variants("attention", (width: number, dropped: boolean) => {
   const w = shared(width, dropped, 1, ["q", "k", "v"]);
   return kernel({
     name: `attention ${width}${dropped ? " dropped" : ""}`,
@@ -263,7 +263,7 @@ ${w.main}
  *
  * The table's tiles are tiles of queries for dq and tiles of keys for dk and dv.
  */
-export const attentionGrad = variants((width: number, dropped: boolean) => {
+export const attentionGrad = variants("attentionGrad", (width: number, dropped: boolean) => {
   const w = shared(width, dropped, 2, ["q", "k", "v", "dy"]);
   const inputs = ["q", "k", "v", "dy", "stats", "tiles", ...(dropped ? ["key"] : [])];
   return kernel({

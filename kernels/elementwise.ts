@@ -90,7 +90,7 @@ const compiledNames: ReadonlySet<string> = new Set<UnaryName | BinaryName>(
 const needs = (expression: string) => (expression.includes("erf(") ? erfWgsl : "");
 
 /** z[i] = f(a[i]) */
-export const map = variants((name: UnaryName) => {
+export const map = variants("map", (name: UnaryName) => {
   const [expression, f] = unary[name] as Unary;
   return kernel({
     name,
@@ -106,7 +106,7 @@ export const map = variants((name: UnaryName) => {
 });
 
 /** z[i] = f(a[i], b[i]), both of the same shape. */
-export const zip = variants((name: BinaryName) => {
+export const zip = variants("zip", (name: BinaryName) => {
   const [expression, f] = binary[name] as Binary;
   return kernel({
     name,
@@ -125,7 +125,7 @@ export const zip = variants((name: BinaryName) => {
  * z = f(a, b) where a and b stretch to z's five axes: along an axis of stride 0 the same element is read again.
  * Parameters: n, the sizes n1 ... n4 of the last four axes, and the strides of both inputs along all five.
  */
-export const zipBroadcast = variants((name: BinaryName) => {
+export const zipBroadcast = variants("zipBroadcast", (name: BinaryName) => {
   const [expression, f] = binary[name] as Binary;
   return kernel({
     name: `${name} broadcast`,

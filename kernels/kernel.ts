@@ -1,19 +1,43 @@
 /** What a kernel is: one computation, written twice: WGSL for the GPU to run, plain loops for a person to check. */
 
-/** What a buffer holds. Floats are f32 on every device but `reference`, where they are f64. */
-export type Dtype = "f32" | "u32";
+/** What a buffer holds. f32 is f64 on `reference`. f16 is for storage alone: its bits, two to a word, which every adapter can read. */
+export type Dtype = "f32" | "u32" | "i32" | "f16";
 
 /** The type of a parameter: a size, an offset (which may be negative), or a constant such as eps. */
 export type Scalar = "u32" | "i32" | "f32";
 
 export type Floats = Float32Array | Float64Array;
-export type Values = Floats | Uint32Array;
+/** The bits of f16 are a Uint16Array. */
+export type Values = Floats | Uint32Array | Int32Array | Uint16Array;
 
 export type Named<T> = Readonly<Record<string, T>>;
-type ArrayOf<D extends Dtype> = D extends "f32" ? Floats : Uint32Array;
+type ArrayOf<D extends Dtype> = D extends "f32" ? Floats : D extends "u32" ? Uint32Array : D extends "i32" ? Int32Array : Uint16Array;
 /** The arrays a kernel's loops see, by name. */
 export type Arrays<B extends Named<Dtype>> = { readonly [K in keyof B]: ArrayOf<B[K]> };
 export type Params<P extends Named<Scalar>> = { readonly [K in keyof P]: number };
+
+const ARRAYS = { f32: Float32Array, u32: Uint32Array, i32: Int32Array, f16: Uint16Array } as const;
+
+/** Bytes of a buffer: whole words. */
+export const bytesOf = (dtype: Dtype, length: number): number => (dtype === "f16" ? 4 * Math.ceil(length / 2) : 4 * length);
+
+/** A buffer's numbers in memory, as loops see them; f32 is f32 here. */
+export function arrayOf(dtype: Dtype, memory: ArrayBufferLike, at: number, length: number): Values {
+  switch (dtype) {
+    case "f32":
+      return new Float32Array(memory, at, length);
+    case "u32":
+      return new Uint32Array(memory, at, length);
+    case "i32":
+      return new Int32Array(memory, at, length);
+    case "f16":
+      return new Uint16Array(memory, at, length);
+  }
+}
+
+/** Numbers as what a dtype holds: the array itself where it is that already. f16 takes bits. */
+export const valuesOf = (dtype: Dtype, values: ArrayLike<number>): Values =>
+  values instanceof ARRAYS[dtype] ? values : ARRAYS[dtype].from(values);
 
 /** One dispatch: WGSL with an entry point `main`, and how many workgroups it takes. */
 export interface Pass<P extends Named<Scalar> = Named<Scalar>> {
@@ -40,6 +64,9 @@ export interface Compiled<P extends Named<Scalar> = Named<Scalar>> {
   scratch?(params: Params<P>): number;
 }
 
+/** A family of kernels and what this one was made from. */
+export type Variant = readonly [family: string, ...variant: readonly (string | number | boolean)[]];
+
 export interface Kernel<
   I extends Named<Dtype> = Named<Dtype>,
   O extends Named<Dtype> = Named<Dtype>,
@@ -47,6 +74,8 @@ export interface Kernel<
 > {
   /** Unique: pipelines are cached by it. */
   readonly name: string;
+  /** Of a family: its name and the variant, from which another thread makes the same kernel. */
+  readonly variant?: Variant;
   /** Storage buffers that are read. */
   readonly inputs: I;
   /** Storage buffers that are written; an update in place is an output that is also read. */
@@ -63,14 +92,15 @@ export const kernel = <const I extends Named<Dtype>, const O extends Named<Dtype
   definition: Kernel<I, O, P>,
 ): Kernel<I, O, P> => definition;
 
-/** Make a kernel once per variant: the same arguments give the same object. `made` holds those made so far. */
-export function variants<A extends readonly (string | number | boolean)[], K>(
+/** Make a kernel once per variant: the same arguments give the same object. `made` holds those made so far. The family is named as its export. */
+export function variants<A extends readonly (string | number | boolean)[], K extends object>(
+  family: string,
   make: (...variant: A) => K,
 ): ((...variant: A) => K) & { readonly made: ReadonlyMap<string, K> } {
   const made = new Map<string, K>();
   const get = (...variant: A): K => {
     const name = variant.join(" ");
-    const found = made.get(name) ?? make(...variant);
+    const found = made.get(name) ?? Object.assign(make(...variant), { variant: [family, ...variant] });
     made.set(name, found);
     return found;
   };
@@ -91,9 +121,10 @@ export const boundBy = (of: Kernel, pass: Pass): readonly string[] =>
 export function source(of: Kernel, pass: Pass): string {
   const { inputs, outputs, scratch = {}, params } = of;
   const declared: Record<string, string> = {};
-  for (const [name, dtype] of Object.entries(inputs)) declared[name] = `var<storage, read> ${name}: array<${dtype}>;`;
-  for (const [name, dtype] of Object.entries(outputs)) declared[name] = `var<storage, read_write> ${name}: array<${dtype}>;`;
-  for (const [name, { dtype }] of Object.entries(scratch)) declared[name] = `var<storage, read_write> ${name}: array<${dtype}>;`;
+  const array = (dtype: Dtype) => `array<${dtype === "f16" ? "u32" : dtype}>`;
+  for (const [name, dtype] of Object.entries(inputs)) declared[name] = `var<storage, read> ${name}: ${array(dtype)};`;
+  for (const [name, dtype] of Object.entries(outputs)) declared[name] = `var<storage, read_write> ${name}: ${array(dtype)};`;
+  for (const [name, { dtype }] of Object.entries(scratch)) declared[name] = `var<storage, read_write> ${name}: ${array(dtype)};`;
   return [
     `struct Params { ${Object.entries(params)
       .map(([name, type]) => `${name}: ${type}`)

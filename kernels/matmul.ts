@@ -23,7 +23,7 @@ const unrolled = (n: number, line: (i: number) => string) => Array.from({ length
  * `ta`, `tb`: a is stored [k, m], b is stored [n, k]. `bias` [n], `residual` like c. Strides are what lies between batches: 0 repeats one.
  * Parameters: m, n, k, batch, strideA, strideB.
  */
-export const matmul = variants((ta: boolean, tb: boolean, bias: boolean, relu: boolean, residual: boolean) => {
+export const matmul = variants("matmul", (ta: boolean, tb: boolean, bias: boolean, relu: boolean, residual: boolean) => {
   const a = (i: string, k: string) => (ta ? `a[fromA + ${k} * p.m + ${i}]` : `a[fromA + ${i} * p.k + ${k}]`);
   const b = (k: string, j: string) => (tb ? `b[fromB + ${j} * p.k + ${k}]` : `b[fromB + ${k} * p.n + ${j}]`);
   // Neighbouring lanes fetch neighbours in memory: along k where rows are stored by k, else along the other side.

@@ -4,6 +4,7 @@ import { adamw, clipScale } from "./adamw.ts";
 import { attention, attentionGrad } from "./attention.ts";
 import { cosine, cosineGrad } from "./cosine.ts";
 import { binaryNames, map, unaryNames, zip, zipBroadcast } from "./elementwise.ts";
+import { fill } from "./fill.ts";
 import { gather, gatherSum } from "./gather.ts";
 import type { Dtype, Kernel, Scalar, Values } from "./kernel.ts";
 import { layerNorm, layerNormGrad, layerNormGradWeights } from "./layernorm.ts";
@@ -167,8 +168,11 @@ const optimizer = (): Sample[] => [
   ),
 ];
 
+const constants = (): Sample[] =>
+  (["f32", "u32", "i32"] as const).map((dtype) => sample(fill(dtype) as unknown as Kernel, {}, { y: 300 }, { n: 300, value: 7 }));
+
 /** Every kernel, in each variant that ops use. */
 export function samples(): Sample[] {
   drawn = 0;
-  return [elementwise, rowwise, products, streams, moves, optimizer].flatMap((make) => make());
+  return [constants, elementwise, rowwise, products, streams, moves, optimizer].flatMap((make) => make());
 }

@@ -3,6 +3,7 @@
  * and offsets, then the data, little-endian and row-major.
  */
 
+import { fromHalf } from "../kernels/half.ts";
 import { sizeOf } from "../src/shape.ts";
 
 /** Bytes an element of each dtype takes. */
@@ -78,18 +79,6 @@ export function readSafetensors(file: Uint8Array, name = "safetensors"): SafeFil
   return { tensors, metadata };
 }
 
-/** 2^-24, the least subnormal of f16. */
-const F16_UNIT = 2 ** -24;
-
-const half = (bits: number): number => {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >>> 10) & 31;
-  const fraction = bits & 1023;
-  if (exponent === 0) return sign * fraction * F16_UNIT;
-  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  return sign * (1024 + fraction) * 2 ** (exponent - 25);
-};
-
 /** The values as floats, from any float dtype. @throws TypeError for an integer dtype. */
 export function floats({ dtype, bytes }: SafeTensor, name = "tensor"): Float32Array {
   const aligned = new Uint8Array(bytes); // a copy with its own buffer, so that views may begin at 0; slice() of a Node Buffer copies nothing
@@ -99,7 +88,7 @@ export function floats({ dtype, bytes }: SafeTensor, name = "tensor"): Float32Ar
     case "F64":
       return Float32Array.from(new Float64Array(aligned.buffer));
     case "F16":
-      return Float32Array.from(new Uint16Array(aligned.buffer), half);
+      return Float32Array.from(new Uint16Array(aligned.buffer), fromHalf);
     case "BF16": {
       const words = Uint32Array.from(new Uint16Array(aligned.buffer), (bits) => bits << 16);
       return new Float32Array(words.buffer);

@@ -1,6 +1,6 @@
 /** The cpu device: WebAssembly memory, the kernels compiled from AssemblyScript, and the loops of those that have none. */
 
-import type { Dtype, Kernel, Values } from "../kernels/kernel.ts";
+import { arrayOf, bytesOf, type Dtype, type Kernel, type Values } from "../kernels/kernel.ts";
 import type { Device, Memory } from "./device.ts";
 import { Pool, sizeClass } from "./pool.ts";
 
@@ -71,11 +71,9 @@ export async function openCpu(): Promise<Device> {
   });
 
   let turned = performance.now();
-  const bytesOf = (length: number) => length * 4;
-  const view = ({ dtype, address, length }: Region): Float32Array | Uint32Array =>
-    dtype === "f32" ? new Float32Array(memory.buffer, address, length) : new Uint32Array(memory.buffer, address, length);
+  const view = ({ dtype, address, length }: Region): Values => arrayOf(dtype, memory.buffer, address, length);
 
-  const allocate = (dtype: Dtype, length: number): Region => ({ dtype, length, address: pool.take(bytesOf(length)) });
+  const allocate = (dtype: Dtype, length: number): Region => ({ dtype, length, address: pool.take(bytesOf(dtype, length)) });
 
   return {
     name: "cpu",

@@ -4,14 +4,21 @@ import type { Dtype, Kernel, Values } from "../kernels/kernel.ts";
 import type { Device, Memory } from "./device.ts";
 
 interface Array64 extends Memory {
-  readonly values: Float64Array | Uint32Array;
+  readonly values: Exclude<Values, Float32Array>;
 }
+
+/** What a buffer holds before it is written is nobody's business: such values make a reader of it stand out. */
+const unwritten = {
+  f32: (length: number) => new Float64Array(length).fill(Number.NaN),
+  u32: (length: number) => new Uint32Array(length).fill(0xdeadbeef),
+  i32: (length: number) => new Int32Array(length).fill(0xdeadbeef),
+  f16: (length: number) => new Uint16Array(length).fill(0x7e00),
+};
 
 export function openReference(): Device {
   const memory = { live: 0, peak: 0, reserved: 0 };
   const allocate = (dtype: Dtype, length: number): Array64 => {
-    // What a buffer holds before it is written is nobody's business: NaN makes a reader of it stand out.
-    const values = dtype === "f32" ? new Float64Array(length).fill(Number.NaN) : new Uint32Array(length).fill(0xdeadbeef);
+    const values = unwritten[dtype](length);
     memory.live += values.byteLength;
     memory.peak = Math.max(memory.peak, memory.live);
     return { dtype, length, values };

@@ -1,5 +1,7 @@
 /** A tensor is a shape, a dtype and a buffer on a device; it does no arithmetic. Scopes give buffers back. */
 
+import { fill } from "../kernels/fill.ts";
+import { fromHalf, toHalf } from "../kernels/half.ts";
 import type { Dtype, Kernel, Named, Scalar, Values } from "../kernels/kernel.ts";
 import { type Device, device, type Memory } from "./device.ts";
 import type { Key } from "./key.ts";
@@ -58,9 +60,10 @@ export class Tensor {
     return new Tensor(shape, this.#storage);
   }
 
-  /** Wait for the device and copy the values out, row-major. The only await of the framework. */
+  /** Wait for the device and copy the values out, row-major; those of f16 as f32. The only await of the framework. */
   async data(): Promise<Values> {
-    return this.device.read(this.memory);
+    const values = await this.device.read(this.memory);
+    return this.dtype === "f16" ? Float32Array.from(values, fromHalf) : values;
   }
 
   /** The value of a tensor of one number. @throws RangeError for any other. */
@@ -72,7 +75,7 @@ export class Tensor {
   /** Overwrite the values, in place: how weights are loaded and a batch is renewed. @throws RangeError when their number differs. */
   write(values: ArrayLike<number>): void {
     if (values.length !== this.size) throw new RangeError(`write(values): ${values.length} values do not fill ${show(this.shape)}`);
-    this.device.upload(this.memory, values);
+    this.device.upload(this.memory, stored(this.dtype, values));
   }
 
   /** One more holder. */
@@ -139,17 +142,25 @@ export function keep<T>(made: T): T {
 export const empty = (shape: Shape, dtype: Dtype = "f32", on: Device = device()): Tensor =>
   new Tensor(shape, new Storage(on, on.allocate(dtype, sizeOf(shape))));
 
+/** Numbers as a device stores them: f16 as bits. */
+const stored = (dtype: Dtype, values: ArrayLike<number>): ArrayLike<number> =>
+  dtype === "f16" ? Uint16Array.from(values, toHalf) : values;
+
 /** A tensor of given values, row-major. @throws RangeError when they do not fill the shape. */
 export function tensor(values: ArrayLike<number>, shape: Shape = [values.length], dtype: Dtype = "f32"): Tensor {
   if (values.length !== sizeOf(shape)) throw new RangeError(`tensor(values, shape): ${values.length} values do not fill ${show(shape)}`);
   const made = empty(shape, dtype);
-  made.device.upload(made.memory, values);
+  made.device.upload(made.memory, stored(dtype, values));
   return made;
 }
 
 /** Indices, counts and labels: a tensor of u32. */
 export const integers = (values: ArrayLike<number>, shape?: Shape): Tensor => tensor(values, shape, "u32");
-export const full = (shape: Shape, value: number): Tensor => tensor(new Float32Array(sizeOf(shape)).fill(value), shape);
+/** One number everywhere, made on the device. */
+export function full(shape: Shape, value: number, dtype: "f32" | "u32" | "i32" = "f32", on: Device = device()): Tensor {
+  const y = empty(shape, dtype, on);
+  return run(fill(dtype) as Kernel, {}, { y }, { n: y.size, value }).y;
+}
 export const zeros = (shape: Shape): Tensor => full(shape, 0);
 export const ones = (shape: Shape): Tensor => full(shape, 1);
 /** Normally distributed values, mean 0. Without a key their content is unknown: for weights that will be loaded. */

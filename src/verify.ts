@@ -1,6 +1,6 @@
 /** Does a device compute what a kernel's loops say? */
 
-import type { Values } from "../kernels/kernel.ts";
+import { type Values, valuesOf } from "../kernels/kernel.ts";
 import type { Sample } from "../kernels/samples.ts";
 import type { Device } from "./device.ts";
 
@@ -20,13 +20,13 @@ export async function verify(device: Device, { kernel, inputs, outputs, params, 
   const before = { ...inputs } as Record<string, Values>;
   for (const [name, given] of Object.entries(outputs)) {
     if (typeof given !== "number") before[name] = given;
-    else before[name] = kernel.outputs[name] === "f32" ? new Float64Array(given) : new Uint32Array(given);
+    else before[name] = kernel.outputs[name] === "f32" ? new Float64Array(given) : valuesOf(kernel.outputs[name], { length: given });
   }
   const wanted = Object.fromEntries(Object.entries(before).map(([name, values]) => [name, values.slice()]));
   kernel.loops(wanted, params);
 
   const buffers = Object.fromEntries(
-    Object.entries(before).map(([name, values]) => [name, device.allocate(values instanceof Uint32Array ? "u32" : "f32", values.length)]),
+    Object.entries(before).map(([name, values]) => [name, device.allocate({ ...kernel.inputs, ...kernel.outputs }[name], values.length)]),
   );
   for (const [name, values] of Object.entries(before)) device.upload(buffers[name], values);
   device.run(kernel, buffers, params);

@@ -1,6 +1,6 @@
 /** The WebGPU device: adapter and limits, pipelines and bind groups by name, one encoder until somebody reads, errors brought to the reader. */
 
-import { boundBy, type Dtype, GRID_X, type Kernel, type Pass, source, type Values } from "../kernels/kernel.ts";
+import { arrayOf, boundBy, bytesOf, type Dtype, GRID_X, type Kernel, type Pass, source, type Values, valuesOf } from "../kernels/kernel.ts";
 import type { Device, Memory } from "./device.ts";
 import { Pool } from "./pool.ts";
 
@@ -121,7 +121,7 @@ class WebGpu implements Device {
   }
 
   allocate(dtype: Dtype, length: number): Block {
-    return { dtype, length, buffer: this.memory.take(length * 4) };
+    return { dtype, length, buffer: this.memory.take(bytesOf(dtype, length)) };
   }
 
   free(memory: Memory): void {
@@ -131,8 +131,9 @@ class WebGpu implements Device {
   upload(memory: Memory, values: ArrayLike<number>): void {
     this.#check();
     this.#flush(); // what is enqueued may read the buffer's former content, and writeBuffer would overtake it
-    const data = memory.dtype === "f32" ? (values instanceof Float32Array ? values : Float32Array.from(values)) : Uint32Array.from(values);
-    this.#gpu.queue.writeBuffer((memory as Block).buffer, 0, data);
+    let data = valuesOf(memory.dtype, values);
+    if (data.byteLength % 4) data = new Uint16Array([...data, 0]); // whole words only
+    this.#gpu.queue.writeBuffer((memory as Block).buffer, 0, data as Uint32Array<ArrayBuffer>);
   }
 
   run(kernel: Kernel, buffers: Readonly<Record<string, Memory>>, params: Readonly<Record<string, number>>): void {
@@ -227,8 +228,9 @@ class WebGpu implements Device {
 
   async read(memory: Memory): Promise<Values> {
     this.#check();
-    const bytes = memory.length * 4;
-    if (bytes === 0) return memory.dtype === "f32" ? new Float32Array(0) : new Uint32Array(0);
+    const { dtype, length } = memory;
+    const bytes = bytesOf(dtype, length);
+    if (bytes === 0) return arrayOf(dtype, new ArrayBuffer(0), 0, 0);
     this.#pass?.end();
     this.#pass = null;
     this.#encoder ??= this.#gpu.createCommandEncoder();
@@ -245,7 +247,7 @@ class WebGpu implements Device {
     staging.unmap();
     this.#staging.give(staging);
     this.#check();
-    return memory.dtype === "f32" ? new Float32Array(copy) : new Uint32Array(copy);
+    return arrayOf(dtype, copy, 0, length);
   }
 
   close(): void {

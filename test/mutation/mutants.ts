@@ -60,7 +60,7 @@ export const required: readonly Mutant[] = [
   },
   {
     bug: "matmul's derivative drops b's transpose",
-    file: "autograd/ops.ts",
+    file: "autograd/ops/matrix.ts",
     find: "product(dc, other, shape, { tb: !tb })",
     replace: "product(dc, other, shape, { tb })",
     ...sweep("derivative.*matmul"),
@@ -68,7 +68,7 @@ export const required: readonly Mutant[] = [
   },
   {
     bug: "matmul's derivative drops a's transpose",
-    file: "autograd/ops.ts",
+    file: "autograd/ops/matrix.ts",
     find: "product(other, dc, shape, { ta: !ta })",
     replace: "product(other, dc, shape, { ta })",
     ...sweep("derivative.*matmul"),
@@ -76,7 +76,7 @@ export const required: readonly Mutant[] = [
   },
   {
     bug: "linear's derivative drops a transpose",
-    file: "autograd/ops.ts",
+    file: "autograd/ops/matrix.ts",
     find: "product(dz, flat(x), weight.shape, { ta: true })",
     replace: "product(dz, flat(x), weight.shape)",
     ...sweep("derivative.*linear"),
@@ -125,7 +125,7 @@ export const required: readonly Mutant[] = [
   },
   {
     bug: "dropout draws another mask on the way back",
-    file: "autograd/ops.ts",
+    file: "autograd/ops/dropout.ts",
     find: "return [apply(x), [key], (dy) => [apply(dy)]];",
     replace:
       'return [apply(x), [key], (dy) => [run(dropoutKernel, { x: dy, key }, { y: dy.shape }, { n: dy.size, ...draws("dropout", { ...drop, key: drop.key.fold(1) }) }).y]];',
@@ -134,7 +134,7 @@ export const required: readonly Mutant[] = [
   },
   {
     bug: "attention draws another mask on the way back",
-    file: "autograd/ops.ts",
+    file: "autograd/ops/attention.ts",
     find: "{ ...params, rows: n }",
     replace: "{ ...params, site0: (params.site0 ?? 0) + 1, rows: n }",
     ...sweep("derivative.*attention 1"),
@@ -294,7 +294,7 @@ export const others: readonly Mutant[] = [
   },
   {
     bug: "permute's inverse is permute",
-    file: "autograd/ops.ts",
+    file: "autograd/ops/shape.ts",
     find: "order.map((_, axis) => order.indexOf(axis))",
     replace: "order",
     ...sweep("derivative.*permute"),
@@ -302,7 +302,7 @@ export const others: readonly Mutant[] = [
   },
   {
     bug: "a mean's gradient is not scaled",
-    file: "autograd/ops.ts",
+    file: "autograd/ops/reduce.ts",
     find: "unreduce(dy, x.shape, kept, scale)",
     replace: "unreduce(dy, x.shape, kept, 1)",
     ...sweep("derivative.*mean"),

@@ -1,0 +1,64 @@
+/** Kernels applied to tensors without a derivative: what ops and their ways back are made of. */
+
+import { type BinaryName, map as mapKernel, type UnaryName, zipBroadcast, zip as zipKernel } from "../../kernels/elementwise.ts";
+import { sumColumns, sumRows } from "../../kernels/reduce.ts";
+import { broadcast, MAX_AXES, type Shape, sameShape, show, sizeOf, stridesOf } from "../../src/shape.ts";
+import { full, run, type Tensor } from "../../src/tensor.ts";
+
+export const map = (name: UnaryName, a: Tensor): Tensor => run(mapKernel(name), { a }, { z: a.shape }, { n: a.size }).z;
+
+/** Sizes and strides of a shape, brought to five axes: what a kernel that walks coordinates takes. */
+export const fiveAxes = (op: string, shape: Shape): number[] => {
+  if (shape.length > MAX_AXES) throw new RangeError(`${op}: ${show(shape)} has ${shape.length} axes; at most ${MAX_AXES} are supported`);
+  return [...new Array<number>(MAX_AXES - shape.length).fill(1), ...shape];
+};
+
+/** Strides of `from` seen as `to`, five of them: 0 along axes that stretch. */
+export const stretched = (op: string, from: Shape, to: Shape): number[] => {
+  const sizes = fiveAxes(op, from);
+  const goal = fiveAxes(op, to);
+  return stridesOf(sizes).map((stride, axis) => (sizes[axis] === 1 && goal[axis] !== 1 ? 0 : stride));
+};
+
+export function zip(name: BinaryName, a: Tensor, b: Tensor): Tensor {
+  if (sameShape(a.shape, b.shape)) return run(zipKernel(name), { a, b }, { z: a.shape }, { n: a.size }).z;
+  const shape = broadcast(name, a.shape, b.shape);
+  const [, n1, n2, n3, n4] = fiveAxes(name, shape);
+  const [a0, a1, a2, a3, a4] = stretched(name, a.shape, shape);
+  const [b0, b1, b2, b3, b4] = stretched(name, b.shape, shape);
+  return run(zipBroadcast(name), { a, b }, { z: shape }, { n: sizeOf(shape), n1, n2, n3, n4, a0, a1, a2, a3, a4, b0, b1, b2, b3, b4 }).z;
+}
+
+/** Undo a broadcast: add up along the axes that were stretched. */
+export function sumTo(dz: Tensor, shape: Shape): Tensor {
+  if (sameShape(dz.shape, shape)) return dz;
+  const lead = dz.shape.length - shape.length;
+  const axes = dz.shape.flatMap((size, axis) => (axis < lead || (shape[axis - lead] === 1 && size !== 1) ? [axis] : []));
+  return reduce(dz, axes, 1).withShape(shape);
+}
+
+/** scale * the sum over some axes, which stay with size 1. Neighbouring axes are summed together. */
+export function reduce(x: Tensor, axes: readonly number[], scale: number): Tensor {
+  const shape = [...x.shape];
+  let y = x;
+  let factor = scale;
+  for (let last = shape.length - 1; last >= 0; last--) {
+    if (!axes.includes(last)) continue;
+    let first = last;
+    while (first > 0 && axes.includes(first - 1)) first--;
+    const rows = sizeOf(shape.slice(first, last + 1));
+    const inner = sizeOf(shape.slice(last + 1));
+    const outer = sizeOf(shape.slice(0, first));
+    shape.fill(1, first, last + 1);
+    y =
+      inner === 1
+        ? run(sumRows, { x: y }, { y: shape }, { rows: outer, cols: rows, scale: factor }).y
+        : run(sumColumns, { x: y }, { y: shape }, { cols: outer * inner, rows, inner, scale: factor }).y;
+    factor = 1;
+    last = first;
+  }
+  return factor === 1 ? y.withShape(shape) : zip("mul", y, full([], factor)).withShape(shape);
+}
+
+/** A tensor as rows of its last axis. */
+export const rowsOf = (x: Tensor) => ({ rows: sizeOf(x.shape.slice(0, -1)), cols: x.shape[x.shape.length - 1] });

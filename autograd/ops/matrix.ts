@@ -1,0 +1,107 @@
+/** Products of matrices, each beside its derivative. */
+
+import { matmul as matmulKernel } from "../../kernels/matmul.ts";
+import { bind, type Shape, sameShape, show, sizeOf } from "../../src/shape.ts";
+import { run, type Tensor } from "../../src/tensor.ts";
+import { op } from "../tape.ts";
+import { reduce, rowsOf, sumTo, zip } from "./apply.ts";
+
+interface Product {
+  readonly ta?: boolean;
+  readonly tb?: boolean;
+  readonly bias?: Tensor | null;
+  readonly relu?: boolean;
+  readonly residual?: Tensor | null;
+}
+
+/** The kernel, for matrices m x k and k x n after transposing; `batch` of them, of which either side may be one for all. */
+function product(
+  a: Tensor,
+  b: Tensor,
+  shape: Shape,
+  { ta = false, tb = false, bias = null, relu = false, residual = null }: Product = {},
+): Tensor {
+  const [m, n] = shape.slice(-2);
+  const k = a.shape[a.shape.length - (ta ? 2 : 1)];
+  const batch = sizeOf(shape.slice(0, -2));
+  const kernel = matmulKernel(ta, tb, bias !== null, relu, residual !== null);
+  const inputs = { a, b, ...(bias && { bias }), ...(residual && { residual }) };
+  const strideA = a.shape.length > 2 && a.size > m * k ? m * k : 0;
+  const strideB = b.shape.length > 2 && b.size > k * n ? k * n : 0;
+  return run(kernel, inputs, { c: shape }, { m, n, k, batch, strideA, strideB }).c;
+}
+
+/** Swap the last two of a signature's letters. */
+const turn = (letters: string, turned: boolean) => (turned ? letters.split(" ").reverse().join(" ") : letters);
+
+export interface Transposes {
+  readonly transposeA?: boolean;
+  readonly transposeB?: boolean;
+}
+
+/**
+ * a b for the last two axes, the axes before them a batch: equal, or absent on one side.
+ * `transposeA`, `transposeB` read that side transposed.   a [..., m, k], b [..., k, n] -> [..., m, n]
+ */
+export const matmul = op("matmul", (a: Tensor, b: Tensor, { transposeA: ta = false, transposeB: tb = false }: Transposes = {}) => {
+  const signature = `... ${turn("m k", ta)}, ... ${turn("k n", tb)}`;
+  const { m, n } = bind("matmul", signature, [a.shape, b.shape]);
+  const [leadA, leadB] = [a.shape.slice(0, -2), b.shape.slice(0, -2)];
+  if (leadA.length > 0 && leadB.length > 0 && !sameShape(leadA, leadB))
+    throw new RangeError(
+      `matmul(${signature}): batches differ; got ${show(a.shape)} and ${show(b.shape)}; make them equal, or leave one out`,
+    );
+  const lead = leadA.length > 0 ? leadA : leadB;
+  // c = a b: da = dc bT, db = aT dc; a side that is stored transposed has its gradient transposed, which swaps the factors.
+  const back = (dc: Tensor, x: Tensor, first: boolean): Tensor => {
+    const other = first ? b : a;
+    const shape = [...lead, ...x.shape.slice(-2)];
+    const dx = first
+      ? ta
+        ? product(other, dc, shape, { ta: tb, tb: true })
+        : product(dc, other, shape, { tb: !tb })
+      : tb
+        ? product(dc, other, shape, { ta: true, tb: ta })
+        : product(other, dc, shape, { ta: !ta });
+    return sumTo(dx, x.shape);
+  };
+  return [
+    product(a, b, [...lead, m, n], { ta, tb }),
+    [a, b],
+    (dc, need) => [need[0] ? back(dc, a, true) : null, need[1] ? back(dc, b, false) : null],
+  ];
+});
+
+/**
+ * x weightT + bias, then relu where asked, then + residual: one kernel.
+ *   x [..., in], weight [out, in], bias [out] or null, residual [..., out] or null -> [..., out]
+ */
+export const linear = op(
+  "linear",
+  (x: Tensor, weight: Tensor, bias: Tensor | null = null, residual: Tensor | null = null, { relu = false }: { relu?: boolean } = {}) => {
+    const { out } = bind("linear", "... in, out in", [x.shape, weight.shape]);
+    if (bias) bind("linear", "out in, out", [weight.shape, bias.shape]);
+    const shape = [...x.shape.slice(0, -1), out];
+    if (residual && !sameShape(residual.shape, shape))
+      throw new RangeError(`linear(... in, out in): the residual must have the result's shape ${show(shape)}; got ${show(residual.shape)}`);
+    if (relu && residual)
+      throw new RangeError("linear(... in, out in): relu with a residual hides where relu was zero; add the residual by itself");
+    const { rows } = rowsOf(x);
+    const flat = (t: Tensor) => t.withShape([rows, t.shape[t.shape.length - 1]]);
+    const y = product(flat(x), weight, [rows, out], { tb: true, bias, relu, residual: residual && flat(residual) }).withShape(shape);
+    return [
+      y,
+      relu ? [x, weight, y] : [x, weight],
+      (dy, need) => {
+        const dz = flat(relu ? zip("reluGrad", y, dy) : dy);
+        const grads: (Tensor | null)[] = [
+          need[0] ? product(dz, weight, [rows, x.shape[x.shape.length - 1]]).withShape(x.shape) : null,
+          need[1] ? product(dz, flat(x), weight.shape, { ta: true }) : null, // dW = dzT x
+        ];
+        if (bias) grads.push(need[2] ? reduce(dz, [0], 1).withShape(bias.shape) : null);
+        if (residual) grads.push(dy);
+        return grads;
+      },
+    ];
+  },
+);
