@@ -60,8 +60,22 @@ export interface Compiled<P extends Named<Scalar> = Named<Scalar>> {
   readonly buffers: readonly (string | null)[];
   /** Numbers that the variant fixes, after the parameters. */
   readonly constants?: readonly number[];
-  /** Bytes of working memory, whose address comes after the buffers. */
+  /** Bytes of working memory, whose address comes after the buffers. Each thread has its own. */
   scratch?(params: Params<P>): number;
+  /** How threads share the work. Without it, one does it all. */
+  readonly split?: Split<P>;
+}
+
+/** Work that falls apart into equal pieces, each a run of the same kernel on a part of every buffer: so the result is that of one thread, bit for bit. */
+export interface Split<P extends Named<Scalar> = Named<Scalar>> {
+  /** The parameter that counts the pieces. */
+  readonly over: keyof P & string;
+  /** How far apart neighbours lie in each of `buffers`, in elements of 4 bytes: 0 in one that all read whole. null: not to be split as it is. */
+  strides(params: Params<P>): readonly number[] | null;
+  /** The work of a piece: numbers touched, or products made. */
+  work(params: Params<P>): number;
+  /** Pieces that stay together. Default 1. */
+  readonly together?: number;
 }
 
 /** A family of kernels and what this one was made from. */
@@ -72,7 +86,7 @@ export interface Kernel<
   O extends Named<Dtype> = Named<Dtype>,
   P extends Named<Scalar> = Named<Scalar>,
 > {
-  /** Unique: pipelines are cached by it. */
+  /** What errors and reports call it. */
   readonly name: string;
   /** Of a family: its name and the variant, from which another thread makes the same kernel. */
   readonly variant?: Variant;
@@ -91,6 +105,9 @@ export interface Kernel<
 export const kernel = <const I extends Named<Dtype>, const O extends Named<Dtype>, const P extends Named<Scalar>>(
   definition: Kernel<I, O, P>,
 ): Kernel<I, O, P> => definition;
+
+/** What a kernel is found by in another thread: its family and variant, or its name. */
+export const variantOf = ({ variant, name }: Kernel): Variant => variant ?? [name];
 
 /** Make a kernel once per variant: the same arguments give the same object. `made` holds those made so far. The family is named as its export. */
 export function variants<A extends readonly (string | number | boolean)[], K extends object>(

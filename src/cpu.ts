@@ -1,114 +1,325 @@
-/** The cpu device: WebAssembly memory, the kernels compiled from AssemblyScript, and the loops of those that have none. */
+/** The cpu device: WebAssembly memory, the kernels compiled from AssemblyScript on one or more threads, and the loops of those that have none. */
 
-import { arrayOf, bytesOf, type Dtype, type Kernel, type Values } from "../kernels/kernel.ts";
-import type { Device, Memory } from "./device.ts";
-import { Pool, sizeClass } from "./pool.ts";
-
-interface Region extends Memory {
-  readonly address: number;
-}
-
-type Compiled = (...args: number[]) => void;
-
-/** A WebAssembly page, bytes (WebAssembly 2.0, 2.5.5). */
-const PAGE = 65536;
-/** The most pages a 32-bit memory may have: 4 GiB. */
-const MOST_PAGES = 65536;
-/** What a vector load likes best, bytes. */
-const ALIGNMENT = 16;
+import { bytesOf, type Dtype, type Kernel, type Values, valuesOf, variantOf } from "../kernels/kernel.ts";
+import { type Command, callOf, type Region, type Reply, shares, WORTHWHILE } from "./cpu/calls.ts";
+import { bottomOf, Engine, functionsOf, grow, MOST_BYTES, memoryOf } from "./cpu/engine.ts";
+import { type Control, controlFor } from "./cpu/team.ts";
+import type { Start } from "./cpu/worker.ts";
+import type { Device, Memory, OpenOptions } from "./device.ts";
+import { DeviceLost, OutOfMemory } from "./errors.ts";
+import { Heap } from "./heap.ts";
 
 /** The event loop gets a turn at a read so often, ms: work done in place would leave timers and signals unheard. */
 const TURN = 100;
+/** The most threads that are taken unasked: beyond, kernels of our sizes gain little. */
+const MOST_THREADS = 16;
 
-let compiling: Promise<WebAssembly.Module> | null = null;
+/** Node's own modules, where there are any: asked of the process, so that no bundler looks for them. */
+const node = globalThis.process?.versions?.node ? globalThis.process : null;
 
-/** The compiled kernels, beside this file's folder: found by bundlers through `new URL`. */
-function kernels(): Promise<WebAssembly.Module> {
-  compiling ??= (async () => {
-    const url = new URL("../kernels/cpu/kernels.wasm", import.meta.url);
+// ---- what the platform has -----------------------------------------------------------------
+
+const compiling = new Map<boolean, Promise<WebAssembly.Module>>();
+
+/** The compiled kernels, for memory that threads share or for plain memory; found by bundlers through `new URL`. */
+function kernels(shared: boolean): Promise<WebAssembly.Module> {
+  const url = shared
+    ? new URL("../kernels/cpu/kernels.shared.wasm", import.meta.url)
+    : new URL("../kernels/cpu/kernels.wasm", import.meta.url);
+  const fetched = async () => {
     if (url.protocol !== "file:") return WebAssembly.compile(await (await fetch(url)).arrayBuffer());
-    const { readFile } = await import("node:fs/promises");
-    const bytes = await readFile(url).catch(() => {
-      throw new Error("cpu: kernels/cpu/kernels.wasm is missing; run npm run build");
-    });
-    return WebAssembly.compile(new Uint8Array(bytes));
-  })();
-  return compiling;
+    const bytes = await node?.getBuiltinModule("node:fs/promises").readFile(url);
+    return WebAssembly.compile(new Uint8Array(bytes ?? []));
+  };
+  const found = compiling.get(shared) ?? fetched();
+  compiling.set(shared, found);
+  return found.catch((cause) => {
+    compiling.delete(shared);
+    throw new Error(`cpu: ${url.pathname} cannot be loaded; in a checkout, run npm run build`, { cause });
+  });
 }
 
-/** Open the cpu device: its own memory, which grows as it is asked to, up to 4 GiB. */
-export async function openCpu(): Promise<Device> {
-  const memory = new WebAssembly.Memory({ initial: 64, maximum: MOST_PAGES });
-  const { exports } = await WebAssembly.instantiate(await kernels(), { env: { memory, abort: () => {} } });
-  const compiled = exports as unknown as Record<string, Compiled> & { heapBase(): number };
-  let top = Math.ceil(compiled.heapBase() / ALIGNMENT) * ALIGNMENT;
+/** May threads share memory here? In a page only when it is cross-origin isolated. */
+const mayShare = (): boolean => typeof SharedArrayBuffer !== "undefined" && globalThis.crossOriginIsolated !== false;
 
-  /** Some pages more, and a quarter of what there is if it can be had: growing moves nothing, but takes time. */
-  const grow = (missing: number): boolean => {
-    const pages = memory.buffer.byteLength / PAGE;
-    for (const more of [Math.min(Math.max(missing, pages >> 2), MOST_PAGES - pages), missing]) {
-      if (more < missing) continue;
-      try {
-        memory.grow(more);
-        return true;
-      } catch {} // the next is smaller
-    }
-    return false;
-  };
+const cores = (): number =>
+  node ? node.getBuiltinModule("node:os").availableParallelism() : (globalThis.navigator?.hardwareConcurrency ?? 1);
 
-  const pool = new Pool<number>((bytes) => {
-    const pages = memory.buffer.byteLength / PAGE;
-    const missing = Math.ceil((top + bytes) / PAGE) - pages;
-    if (missing > 0 && !grow(missing)) {
-      const mib = (n: number) => `${Math.ceil(n / 2 ** 20).toLocaleString("en-US")} MiB`;
-      throw new RangeError(
-        `cpu: out of memory; asked for ${mib(bytes)} with ${mib(pool.live)} held of the ${mib(MOST_PAGES * PAGE)} there can be; use smaller batches, or --device webgpu`,
-      );
-    }
-    const address = top;
-    top += bytes;
-    return address;
-  });
+/** A page's main thread may not wait: there the queue is carried out by a worker. */
+const mayWait = (): boolean => node !== null || typeof document === "undefined";
 
-  let turned = performance.now();
-  const view = ({ dtype, address, length }: Region): Values => arrayOf(dtype, memory.buffer, address, length);
+/** A thread, whichever kind the platform has. */
+interface Thread {
+  post(message: unknown, transfer?: readonly ArrayBuffer[]): void;
+  /** Hear what it says, and when it fails. */
+  hear(message: (message: unknown) => void, failure: (why: string) => void): void;
+  stop(): void;
+}
 
-  const allocate = (dtype: Dtype, length: number): Region => ({ dtype, length, address: pool.take(bytesOf(dtype, length)) });
-
+function threadOf(): Thread {
+  if (node) {
+    const { Worker } = node.getBuiltinModule("node:worker_threads");
+    const worker = new Worker(new URL("./cpu/worker.js", import.meta.url));
+    worker.unref(); // an idle device does not keep the process alive
+    return {
+      post: (message, transfer = []) => worker.postMessage(message, [...transfer]),
+      hear(message, failure) {
+        worker.removeAllListeners("message").removeAllListeners("error").removeAllListeners("exit");
+        worker.on("message", message);
+        worker.on("error", (error) => failure(error.message));
+        worker.on("exit", (status) => failure(`its thread ended with status ${status}`));
+      },
+      stop: () => void worker.terminate(),
+    };
+  }
+  const worker = new Worker(new URL("./cpu/worker.js", import.meta.url), { type: "module" });
   return {
-    name: "cpu",
-    description: "WebAssembly SIMD, one thread",
-    memory: pool,
-    allocate,
-    free: (region) => pool.give((region as Region).address),
-    upload: (to, values) => view(to as Region).set(values),
-    run(kernel: Kernel, buffers, params) {
-      const made = kernel.compiled;
-      if (!made) {
-        kernel.loops(Object.fromEntries(Object.entries(buffers).map(([name, region]) => [name, view(region as Region)])), params);
-        return;
-      }
-      const addresses = made.buffers.map((name) => (name === null ? 0 : (buffers[name] as Region).address));
-      const numbers = [...Object.keys(kernel.params).map((name) => params[name]), ...(made.constants ?? [])];
-      if (!made.scratch) {
-        compiled[made.name](...addresses, ...numbers);
-        return;
-      }
-      const bytes = sizeClass(made.scratch(params));
-      const scratch = pool.take(bytes);
-      try {
-        compiled[made.name](...addresses, scratch, ...numbers);
-      } finally {
-        pool.give(scratch);
-      }
+    post: (message, transfer = []) => worker.postMessage(message, [...transfer]),
+    hear(message, failure) {
+      worker.onmessage = ({ data }) => message(data);
+      worker.onerror = ({ message: why }) => failure(why || "its script could not be loaded");
     },
-    async read(region): Promise<Values> {
+    stop: () => worker.terminate(),
+  };
+}
+
+/** Start a thread and wait until it is ready. */
+async function started(start: Start): Promise<Thread> {
+  const thread = threadOf();
+  await new Promise<void>((resolve, reject) => {
+    thread.hear(
+      () => resolve(),
+      (why) => reject(new Error(`cpu: a thread did not start: ${why}`)),
+    );
+    thread.post(start);
+  });
+  return thread;
+}
+
+// ---- who carries out the commands ----------------------------------------------------------
+
+/** Carries out commands in the order they come: in place, or in a thread of its own. */
+interface Queue {
+  run(kernel: Kernel, command: Command, buffers: readonly (readonly [string, Region])[], params: Readonly<Record<string, number>>): void;
+  write(to: Region, values: Values): void;
+  read(from: Region): Promise<Values>;
+}
+
+/** In place: a command is carried out when it comes. */
+function inPlace(engine: Engine): Queue {
+  let turned = performance.now();
+  return {
+    run(kernel, command, buffers, params) {
+      if (command.do === "call") engine.call(command);
+      else engine.loops(kernel, buffers, params);
+    },
+    write: (to, values) => engine.view(to).set(values),
+    async read(from) {
       if (performance.now() - turned > TURN) {
         await new Promise((turn) => setTimeout(turn));
         turned = performance.now();
       }
-      return view(region as Region).slice();
+      return engine.copy(from);
     },
-    close() {},
+  };
+}
+
+/** A kernel that the other thread does not know: its loops run here, between the commands before it and those after it. */
+interface Foreign {
+  readonly do: "here";
+  readonly kernel: Kernel;
+  readonly buffers: readonly (readonly [string, Region])[];
+  readonly params: Readonly<Record<string, number>>;
+}
+
+/** In another thread: commands gather and are sent together, at the end of the current task or when somebody reads. */
+class Remote implements Queue {
+  readonly #thread: Thread;
+  readonly #knows: (kernel: Kernel) => boolean;
+  readonly #short: (bytes: number) => Error;
+  #waiting: (Command | Foreign)[] = [];
+  #sending = false;
+  #asked = 0;
+  /** What went wrong in loops that ran here, until somebody reads. */
+  #failed: Error | null = null;
+  readonly #answers = new Map<number, { resolve(values: Values): void; reject(error: Error): void }>();
+  lost: Error | null = null;
+
+  /** @param knows has the thread the loops of this kernel?   @param short what to make of a memory that could not grow beyond so many bytes. */
+  constructor(thread: Thread, knows: (kernel: Kernel) => boolean, short: (bytes: number) => Error) {
+    this.#thread = thread;
+    this.#knows = knows;
+    this.#short = short;
+    thread.hear(
+      (message) => this.#answer(message as Reply),
+      (why) => this.#lose(why),
+    );
+  }
+
+  #lose(why: string): void {
+    this.lost = new DeviceLost("cpu", why);
+    for (const { reject } of this.#answers.values()) reject(this.lost);
+    this.#answers.clear();
+  }
+
+  #answer({ id, values, error, short }: Reply): void {
+    const waiting = this.#answers.get(id);
+    this.#answers.delete(id);
+    if (values) waiting?.resolve(values);
+    else waiting?.reject(short === undefined ? new Error(error) : this.#short(short));
+  }
+
+  enqueue(command: Command | Foreign): void {
+    this.#waiting.push(command);
+    if (this.#sending) return;
+    this.#sending = true;
+    queueMicrotask(() => void this.#send());
+  }
+
+  async #send(): Promise<void> {
+    while (this.#waiting.length > 0 && !this.lost) {
+      const end = this.#waiting.findIndex((command) => command.do === "here");
+      const batch = this.#waiting.splice(0, end < 0 ? this.#waiting.length : end) as Command[];
+      if (batch.length > 0) this.#thread.post(batch);
+      if (end >= 0) await this.#here(this.#waiting.shift() as Foreign);
+    }
+    this.#sending = false;
+  }
+
+  /** Fetch a kernel's buffers, run its loops, send them back. */
+  async #here({ kernel, buffers, params }: Foreign): Promise<void> {
+    const ids = buffers.map(() => this.#asked++);
+    const answers = Promise.all(ids.map((id) => this.#await(id)));
+    this.#thread.post(buffers.map(([, from], i): Command => ({ do: "read", from, id: ids[i] })));
+    try {
+      const values = await answers;
+      kernel.loops(Object.fromEntries(buffers.map(([name], i) => [name, values[i]])), params);
+      this.#thread.post(
+        buffers.flatMap(([name, to], i): Command[] => (name in kernel.outputs ? [{ do: "write", to, values: values[i] }] : [])),
+      );
+    } catch (error) {
+      this.#failed ??= error as Error;
+    }
+  }
+
+  #await(id: number): Promise<Values> {
+    return new Promise((resolve, reject) => this.#answers.set(id, { resolve, reject }));
+  }
+
+  run(kernel: Kernel, command: Command, buffers: Foreign["buffers"], params: Foreign["params"]): void {
+    this.enqueue(command.do === "loops" && !this.#knows(kernel) ? { do: "here", kernel, buffers, params } : command);
+  }
+
+  write(to: Region, values: Values): void {
+    this.enqueue({ do: "write", to, values: values.slice() }); // who gave them may change them before they are sent
+  }
+
+  async read(from: Region): Promise<Values> {
+    if (this.lost) throw this.lost;
+    const id = this.#asked++;
+    const answer = this.#await(id);
+    this.enqueue({ do: "read", from, id });
+    const values = await answer;
+    const failed = this.#failed;
+    this.#failed = null;
+    if (failed) throw failed;
+    return values;
+  }
+}
+
+// ---- the device ----------------------------------------------------------------------------
+
+/**
+ * Open the cpu device: its own memory, which grows as it is asked to, up to 4 GiB.
+ * @throws RangeError for a number of threads that is none; Error when WebAssembly or a thread cannot be started.
+ */
+export async function openCpu({
+  threads: wanted,
+  limit = MOST_BYTES,
+  worker = !mayWait(),
+  least = WORTHWHILE,
+}: OpenOptions = {}): Promise<Device> {
+  if (wanted !== undefined && !(Number.isInteger(wanted) && wanted >= 1))
+    throw new RangeError(`open("cpu", { threads }): threads are 1 or more; got ${wanted}`);
+  const threads = mayShare() ? (wanted ?? Math.min(cores(), MOST_THREADS)) : 1;
+  const shared = threads > 1;
+  const module = await kernels(shared);
+  const control: Control | null = shared ? controlFor(threads) : null;
+  // A worker that shares nothing makes its own memory; else all work on this one.
+  const memory = shared || !worker ? memoryOf(shared) : null;
+  const start = { module, memory, control, threads };
+  const helpers = await Promise.all(Array.from({ length: threads - 1 }, (_, i) => started({ ...start, part: i + 1 })));
+
+  const outOfMemory = (asked: number) =>
+    new OutOfMemory("cpu", { asked, live: heap.live, limit: heap.limit }, "use smaller batches, or --device webgpu");
+  const local = await functionsOf(module, memory ?? memoryOf(false)); // where there is a worker, only to learn where its memory begins
+  let queue: Queue;
+  let remote: { readonly thread: Thread; readonly queue: Remote } | null = null;
+  if (worker) {
+    const thread = await started({ ...start, part: 0 });
+    const { kernelOf } = await import("../kernels/all.ts");
+    const knows = (kernel: Kernel) => kernelOf(variantOf(kernel)) === kernel;
+    const made = new Remote(thread, knows, (bytes) => {
+      heap.limit = Math.min(heap.limit, bytes); // what lies beyond was never there
+      return outOfMemory(0);
+    });
+    remote = { thread, queue: made };
+    queue = made;
+  } else {
+    queue = inPlace(new Engine(memory ?? memoryOf(false), local, threads, control));
+  }
+  const grown = (bytes: number): boolean => {
+    if (memory) return grow(memory, bytes);
+    remote?.queue.enqueue({ do: "grow", bytes });
+    return true; // if not, the next read says so
+  };
+  const heap = new Heap(bottomOf(local), Math.min(limit, MOST_BYTES), grown, outOfMemory);
+
+  let closed = false;
+  const check = () => {
+    if (closed) throw new Error("cpu: this device was closed; open another");
+    if (remote?.queue.lost) throw remote.queue.lost;
+  };
+  const regionOf = (memory: Memory) => memory as Region;
+
+  return {
+    name: "cpu",
+    description: `WebAssembly SIMD, ${threads === 1 ? "one thread" : `${threads} threads`}${worker ? ", in a worker" : ""}`,
+    memory: heap,
+    allocate(dtype: Dtype, length: number): Region {
+      check();
+      return { dtype, length, address: heap.take(bytesOf(dtype, length)) };
+    },
+    free: (region) => heap.give(regionOf(region).address),
+    upload(to, values) {
+      check();
+      queue.write(regionOf(to), valuesOf(to.dtype, values));
+    },
+    run(kernel: Kernel, buffers, params) {
+      check();
+      const named = Object.entries(buffers) as [string, Region][];
+      const { compiled } = kernel;
+      if (!compiled) return queue.run(kernel, { do: "loops", kernel: variantOf(kernel), buffers: named, params }, named, params);
+      const pieces = shares(compiled, params, threads, least);
+      const bytes = pieces.map((count) =>
+        compiled.scratch ? compiled.scratch(compiled.split ? { ...params, [compiled.split.over]: count } : params) : 0,
+      );
+      const scratch = compiled.scratch ? bytes.map((size) => heap.take(size)) : [];
+      const addresses = compiled.buffers.map((name) => (name === null ? 0 : regionOf(buffers[name]).address));
+      try {
+        queue.run(kernel, callOf(kernel, compiled, addresses, params, pieces, scratch), named, params);
+      } finally {
+        for (const address of scratch) heap.give(address); // the queue keeps order: whoever takes it next writes after this
+      }
+    },
+    async read(region): Promise<Values> {
+      check();
+      return queue.read(regionOf(region));
+    },
+    close() {
+      closed = true;
+      for (const thread of helpers) thread.stop();
+      remote?.thread.stop();
+    },
   };
 }

@@ -12,12 +12,12 @@ export interface Memory {
 }
 
 export interface Device {
-  readonly name: DeviceName;
+  readonly name: DeviceName | "shapes";
   /** What it runs on, for a person. */
   readonly description: string;
-  /** Bytes that tensors hold now, held at most, and that the pool has made. */
-  readonly memory: { readonly live: number; readonly peak: number; readonly reserved: number };
-  /** A buffer of unknown content. @throws RangeError saying what was asked and what there is, when memory is out. */
+  /** Bytes that tensors hold now, held at most, that have been made or reached, and that there may be. */
+  readonly memory: { readonly live: number; readonly peak: number; readonly reserved: number; readonly limit: number };
+  /** A buffer of unknown content. @throws OutOfMemory saying what was asked and what there is; the device works on. */
   allocate(dtype: Dtype, length: number): Memory;
   free(memory: Memory): void;
   /** Enqueue a copy of `values` into the buffer. */
@@ -26,32 +26,51 @@ export interface Device {
   run(kernel: Kernel, buffers: Readonly<Record<string, Memory>>, params: Readonly<Record<string, number>>): void;
   /** Wait for all that was enqueued, and copy the buffer out: the only await. @throws Error for anything that went wrong on the device. */
   read(memory: Memory): Promise<Values>;
+  /** Compile what these kernels need, all together, so that their first run does not wait for it. */
+  prepare?(kernels: readonly Kernel[]): Promise<void>;
   /** Let go of everything. The device is of no use afterwards. */
   close(): void;
 }
 
-let current: Device | null = null;
+/** How to open a device. */
+export interface OpenOptions {
+  /** A GPUDevice to run on: what a page or a host already has. */
+  readonly gpu?: GPUDevice;
+  /** The most bytes that buffers may take. Default: what the device has. */
+  readonly limit?: number;
+  /** Threads of the cpu device, this one among them. Default: one a core, up to 16, where memory can be shared; else one. */
+  readonly threads?: number;
+  /** Carry the cpu device's work out in a worker: so it is in a page, whose main thread may not wait; elsewhere if asked. */
+  readonly worker?: boolean;
+  /** Work, in numbers touched, below which the cpu device wakes no other thread: 0 to share everything, for tests. */
+  readonly least?: number;
+}
+
+let chosen: Device | null = null;
+
+/** The device new tensors are made on, or null. */
+export const current = (): Device | null => chosen;
 
 /** The device new tensors are made on. @throws Error when none was opened. */
 export function device(): Device {
-  if (current === null) throw new Error('device(): no device is open; call await open("auto") first');
-  return current;
+  if (chosen === null) throw new Error('device(): no device is open; call await open("auto") first');
+  return chosen;
 }
 
 /** Make `next` the device new tensors are made on; gives it back. */
 export function use<D extends Device | null>(next: D): D {
-  current = next;
+  chosen = next;
   return next;
 }
 
 /** Run f with new tensors made on `on`. */
 export function withDevice<T>(on: Device, f: () => T): T {
-  const before = current;
-  current = on;
+  const before = chosen;
+  chosen = on;
   try {
     return f();
   } finally {
-    current = before;
+    chosen = before;
   }
 }
 
@@ -61,35 +80,57 @@ export interface Choice {
   readonly reason: string;
 }
 
+const opened = new WeakMap<Device, readonly [DeviceName, OpenOptions]>();
+
 /**
  * Open a device and make it the current one.
  *
  * `auto` is WebGPU where the adapter is hardware, else `cpu`: a software adapter (llvmpipe, SwiftShader) is some ten times slower than the
  * compiled kernels of `cpu`, so it is taken only by name. `reference` runs every kernel's loops in f64, for tests, and only by name.
  *
- * @param gpu a GPUDevice to run on, for `webgpu`: what a page or a host already has.
  * @throws Error when the device named is not there, saying what to install.
  */
-export async function open(name: "auto" | DeviceName = "auto", gpu?: GPUDevice): Promise<Device> {
-  return use((await choose(name, gpu)).device);
+export async function open(name: "auto" | DeviceName = "auto", options: OpenOptions = {}): Promise<Device> {
+  return use((await choose(name, options)).device);
 }
 
-/** The same, with the reason for the choice, and without making it the current one. */
-export async function choose(name: "auto" | DeviceName = "auto", gpu?: GPUDevice): Promise<Choice> {
+/**
+ * Open anew the kind of device that another was, as it was opened, and make it the current one: after it was lost. The old one is closed; what
+ * lay on it is gone.
+ * @throws TypeError for a device on a GPUDevice that was given: give another to open().
+ */
+export async function reopen(old: Device = device()): Promise<Device> {
+  const [name, options] = opened.get(old) ?? ["auto" as const, {}];
+  if (options.gpu) throw new TypeError("reopen(device): it ran on a GPUDevice that was given; ask the adapter for another and open that");
+  old.close();
+  return open(name, options);
+}
+
+/** The same as `open`, with the reason for the choice, and without making it the current one. */
+export async function choose(name: "auto" | DeviceName = "auto", options: OpenOptions = {}): Promise<Choice> {
+  const choice = await find(name, options);
+  opened.set(choice.device, [choice.device.name as DeviceName, options]);
+  return choice;
+}
+
+async function find(name: "auto" | DeviceName, options: OpenOptions): Promise<Choice> {
+  const openCpu = async () => (await import("./cpu.ts")).openCpu(options);
+  const openWebGpu = async () => (await import("./webgpu.ts")).openWebGpu(options);
+  const given = "a GPUDevice was given";
   switch (name) {
     case "reference":
-      return { device: (await import("./reference.ts")).openReference(), reason: "named" };
+      return { device: (await import("./reference.ts")).openReference(options), reason: "named" };
     case "cpu":
-      return { device: await (await import("./cpu.ts")).openCpu(), reason: "named" };
+      return { device: await openCpu(), reason: "named" };
     case "webgpu":
-      return { device: await (await import("./webgpu.ts")).openWebGpu(gpu), reason: gpu ? "a GPUDevice was given" : "named" };
+      return { device: await openWebGpu(), reason: options.gpu ? given : "named" };
     case "auto": {
-      const { findAdapter, isSoftware, openWebGpu } = await import("./webgpu.ts");
-      if (gpu) return { device: await openWebGpu(gpu), reason: "a GPUDevice was given" };
+      if (options.gpu) return { device: await openWebGpu(), reason: given };
+      const { findAdapter, isSoftware } = await import("./webgpu.ts");
       const adapter = await findAdapter();
       if (adapter && !isSoftware(adapter)) return { device: await openWebGpu(), reason: "the WebGPU adapter is hardware" };
       const reason = adapter ? "the WebGPU adapter is software, slower than the compiled kernels of cpu" : "there is no WebGPU adapter";
-      return { device: await (await import("./cpu.ts")).openCpu(), reason };
+      return { device: await openCpu(), reason };
     }
     default:
       throw new RangeError(`open(name): there is no device "${String(name)}"; give auto, webgpu, cpu or reference`);

@@ -1,11 +1,15 @@
 /** The reference device: every kernel's loops in f64. Slow, exact; for tests, and only by name. */
 
 import type { Dtype, Kernel, Values } from "../kernels/kernel.ts";
-import type { Device, Memory } from "./device.ts";
+import type { Device, Memory, OpenOptions } from "./device.ts";
+import { OutOfMemory } from "./errors.ts";
 
 interface Array64 extends Memory {
   readonly values: Exclude<Values, Float32Array>;
 }
+
+/** Bytes of a number: floats are f64 here. */
+const BYTES = { f32: 8, u32: 4, i32: 4, f16: 2 };
 
 /** What a buffer holds before it is written is nobody's business: such values make a reader of it stand out. */
 const unwritten = {
@@ -15,12 +19,15 @@ const unwritten = {
   f16: (length: number) => new Uint16Array(length).fill(0x7e00),
 };
 
-export function openReference(): Device {
-  const memory = { live: 0, peak: 0, reserved: 0 };
+export function openReference({ limit = Number.POSITIVE_INFINITY }: OpenOptions = {}): Device {
+  const memory = { live: 0, peak: 0, reserved: 0, limit };
   const allocate = (dtype: Dtype, length: number): Array64 => {
+    const asked = length * BYTES[dtype];
+    if (memory.live + asked > limit) throw new OutOfMemory("reference", { asked, live: memory.live, limit }, "use smaller batches");
     const values = unwritten[dtype](length);
     memory.live += values.byteLength;
     memory.peak = Math.max(memory.peak, memory.live);
+    memory.reserved = memory.peak;
     return { dtype, length, values };
   };
   const valuesOf = (of: Memory) => (of as Array64).values;

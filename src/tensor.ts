@@ -3,7 +3,7 @@
 import { fill } from "../kernels/fill.ts";
 import { fromHalf, toHalf } from "../kernels/half.ts";
 import type { Dtype, Kernel, Named, Scalar, Values } from "../kernels/kernel.ts";
-import { type Device, device, type Memory } from "./device.ts";
+import { current, type Device, device, type Memory } from "./device.ts";
 import type { Key } from "./key.ts";
 import { type Shape, sameShape, show, sizeOf } from "./shape.ts";
 
@@ -75,6 +75,7 @@ export class Tensor {
   /** Overwrite the values, in place: how weights are loaded and a batch is renewed. @throws RangeError when their number differs. */
   write(values: ArrayLike<number>): void {
     if (values.length !== this.size) throw new RangeError(`write(values): ${values.length} values do not fill ${show(this.shape)}`);
+    if (onlyShapes()) return;
     this.device.upload(this.memory, stored(this.dtype, values));
   }
 
@@ -136,6 +137,9 @@ export function keep<T>(made: T): T {
   return made;
 }
 
+/** The current device where that knows only shapes: then nothing is computed, wherever tensors lie. */
+const onlyShapes = (): Device | null => (current()?.name === "shapes" ? current() : null);
+
 // ---- making tensors ------------------------------------------------------------------------
 
 /** A tensor of unknown content. */
@@ -185,10 +189,10 @@ export function run<I extends Named<Dtype>, O extends Named<Dtype>, P extends Na
   params: { readonly [K in keyof P]: number },
 ): { [K in keyof O]: Tensor } {
   const buffers: Record<string, Memory> = {};
-  let on: Device | null = null;
+  let on: Device | null = onlyShapes();
   const bindTensor = (name: string, dtype: Dtype, t: Tensor) => {
     on ??= t.device;
-    if (t.device !== on)
+    if (t.device !== on && on.name !== "shapes")
       throw new TypeError(
         `${kernel.name}: ${name} is on ${t.device.name} (${t.device.description}) but another tensor is on ${on.name} (${on.description}); bring them to one device`,
       );

@@ -1,7 +1,8 @@
 /** The WebGPU device: adapter and limits, pipelines and bind groups by name, one encoder until somebody reads, errors brought to the reader. */
 
 import { arrayOf, boundBy, bytesOf, type Dtype, GRID_X, type Kernel, type Pass, source, type Values, valuesOf } from "../kernels/kernel.ts";
-import type { Device, Memory } from "./device.ts";
+import type { Device, Memory, OpenOptions } from "./device.ts";
+import { DeviceLost, OutOfMemory } from "./errors.ts";
 import { Pool } from "./pool.ts";
 
 interface Block extends Memory {
@@ -15,14 +16,17 @@ const MOST_CACHED = 8192;
 
 let instance: GPU | null = null;
 
+/** The npm package that gives Node a WebGPU, by a name that no bundler follows: a page has no use for it. */
+const PACKAGE = "webgpu";
+
 /** navigator.gpu, or in Node the GPU of the npm package `webgpu` (Dawn). null where there is neither. */
 async function gpu(): Promise<GPU | null> {
-  if (typeof navigator !== "undefined" && navigator.gpu) return navigator.gpu;
-  if (typeof process === "undefined" || !process.versions?.node) return null;
+  if (globalThis.navigator?.gpu) return navigator.gpu;
+  if (!globalThis.process?.versions?.node) return null;
   if (instance) return instance;
-  process.env.XDG_RUNTIME_DIR ??= (await import("node:os")).tmpdir(); // Vulkan's loader complains without one
+  process.env.XDG_RUNTIME_DIR ??= process.getBuiltinModule("node:os").tmpdir(); // Vulkan's loader complains without one
   try {
-    const { create, globals } = await import("webgpu");
+    const { create, globals } = (await import(/* @vite-ignore */ /* webpackIgnore: true */ PACKAGE)) as typeof import("webgpu");
     Object.assign(globalThis, globals);
     instance = create(flags()); // kept: Dawn aborts the process when this object is collected
     return instance;
@@ -54,8 +58,8 @@ export const isSoftware = (adapter: GPUAdapter): boolean =>
  * Open WebGPU on the adapter the platform offers, or on a device given.
  * @throws Error when there is no adapter, saying what to install.
  */
-export async function openWebGpu(given?: GPUDevice): Promise<Device> {
-  if (given) return new WebGpu(given, given.adapterInfo?.description || "a GPUDevice given", false);
+export async function openWebGpu({ gpu: given, limit }: OpenOptions = {}): Promise<Device> {
+  if (given) return new WebGpu(given, given.adapterInfo?.description || "a GPUDevice given", false, limit);
   const adapter = await findAdapter();
   if (!adapter)
     throw new Error(
@@ -66,8 +70,18 @@ export async function openWebGpu(given?: GPUDevice): Promise<Device> {
     await adapter.requestDevice({ requiredLimits: { maxBufferSize, maxStorageBufferBindingSize } }),
     describe(adapter),
     true,
+    limit,
   );
 }
+
+/** A pipeline, and a number that tells it from others. */
+interface Made {
+  readonly number: number;
+  readonly pipeline: GPUComputePipeline;
+}
+
+/** What a pass is called: in the cache of pipelines, and in errors. */
+const nameOf = (kernel: Kernel, index: number): string => (kernel.passes.length === 1 ? kernel.name : `${kernel.name} (${index + 1})`);
 
 class WebGpu implements Device {
   readonly name = "webgpu";
@@ -75,7 +89,9 @@ class WebGpu implements Device {
   readonly memory: Pool<GPUBuffer>;
   readonly #gpu: GPUDevice;
   readonly #own: boolean;
-  readonly #pipelines = new Map<string, GPUComputePipeline>();
+  readonly #pipelines = new WeakMap<Pass, Made>();
+  /** The same by source text: two kernels that say the same share a pipeline. */
+  readonly #byCode = new Map<string, Made>();
   readonly #uniforms = new Map<string, GPUBuffer>();
   readonly #groups = new Map<string, GPUBindGroup>();
   readonly #numbers = new WeakMap<GPUBuffer, number>();
@@ -85,34 +101,70 @@ class WebGpu implements Device {
   #pass: GPUComputePassEncoder | null = null;
   #dispatches = 0;
   #recent: string[] = [];
+  /** What went wrong, until somebody is told. */
   #error: Error | null = null;
+  #lost: DeviceLost | null = null;
   #closed = false;
 
   /** @param own was it made for this, so that closing destroys it? A device that was given goes on living. */
-  constructor(gpu: GPUDevice, description: string, own: boolean) {
+  constructor(gpu: GPUDevice, description: string, own: boolean, limit?: number) {
     this.#gpu = gpu;
     this.#own = own;
     this.description = description;
     const { STORAGE, COPY_SRC, COPY_DST, MAP_READ } = GPUBufferUsage;
-    this.memory = new Pool((size) => {
-      const most = Math.min(gpu.limits.maxBufferSize, gpu.limits.maxStorageBufferBindingSize);
-      if (size > most) throw new RangeError(`webgpu: a buffer of ${size} bytes is more than this adapter's ${most}; use smaller batches`);
-      return this.#numbered(gpu.createBuffer({ size, usage: STORAGE | COPY_SRC | COPY_DST }));
+    this.memory = new Pool<GPUBuffer>({
+      limit,
+      make: (size) => this.#buffer(size, STORAGE | COPY_SRC | COPY_DST),
+      destroy: (buffer) => {
+        this.#flush(); // what is enqueued may still use it
+        this.#groups.clear();
+        buffer.destroy();
+      },
+      fail: (asked) => this.#short(asked),
     });
-    this.#staging = new Pool((size) => gpu.createBuffer({ size, usage: MAP_READ | COPY_DST }));
-    gpu.addEventListener("uncapturederror", (event) => this.#fail(event.error.message));
+    this.#staging = new Pool({ make: (size) => gpu.createBuffer({ size, usage: MAP_READ | COPY_DST }) });
+    gpu.addEventListener("uncapturederror", ({ error }) => {
+      this.#error ??= new Error(`webgpu: ${error.message} (recent kernels: ${this.#recent.join(", ")})`);
+    });
     gpu.lost.then(({ message, reason }) => {
-      if (!this.#closed) this.#fail(`the device was lost (${reason}): ${message}; open it again`);
+      if (!this.#closed) this.#lost = new DeviceLost("webgpu", `${reason}: ${message}`);
     });
   }
 
-  #fail(message: string) {
-    this.#error ??= new Error(`webgpu: ${message} (recent kernels: ${this.#recent.join(", ")})`);
+  #short(asked: number): OutOfMemory {
+    const { live, limit } = this.memory;
+    return new OutOfMemory("webgpu", { asked, live, limit }, "use smaller batches");
   }
 
+  /** @throws what went wrong since the last time: once, as the device works on; a lost or closed one throws for ever. */
   #check() {
     if (this.#closed) throw new Error("webgpu: this device was closed; open another");
-    if (this.#error) throw this.#error;
+    if (this.#lost) throw this.#lost;
+    const error = this.#error;
+    this.#error = null;
+    if (error) throw error;
+  }
+
+  /** A buffer. Whether there was memory for it turns out later: then whoever reads next is told, and nobody takes the buffer again. */
+  #buffer(size: number, usage: number): GPUBuffer {
+    const most = Math.min(this.#gpu.limits.maxBufferSize, this.#gpu.limits.maxStorageBufferBindingSize);
+    if (size > most)
+      throw new OutOfMemory(
+        "webgpu",
+        { asked: size, live: 0, limit: most },
+        "that is all one buffer of this adapter may have: use smaller batches",
+      );
+    this.#gpu.pushErrorScope("out-of-memory");
+    const buffer = this.#numbered(this.#gpu.createBuffer({ size, usage }));
+    this.#gpu.popErrorScope().then(
+      (error) => {
+        if (!error) return;
+        this.#error = this.#short(size); // rather than the errors that follow from it
+        this.memory.drop(buffer);
+      },
+      () => {}, // the device was lost: that is said elsewhere
+    );
+    return buffer;
   }
 
   #numbered(buffer: GPUBuffer): GPUBuffer {
@@ -121,6 +173,7 @@ class WebGpu implements Device {
   }
 
   allocate(dtype: Dtype, length: number): Block {
+    this.#check();
     return { dtype, length, buffer: this.memory.take(bytesOf(dtype, length)) };
   }
 
@@ -156,11 +209,11 @@ class WebGpu implements Device {
     params: Readonly<Record<string, number>>,
     groups: number,
   ) {
-    const name = kernel.passes.length === 1 ? kernel.name : `${kernel.name} (${index + 1})`;
-    const pipeline = this.#pipeline(name, kernel, pass);
+    const name = nameOf(kernel, index);
+    const { pipeline, number } = this.#pipeline(name, kernel, pass);
     const uniform = this.#uniform(kernel, params);
     const bound = boundBy(kernel, pass).map((buffer) => buffers[buffer].buffer);
-    const key = `${name} ${this.#numbers.get(uniform)} ${bound.map((buffer) => this.#numbers.get(buffer)).join(" ")}`;
+    const key = `${number} ${this.#numbers.get(uniform)} ${bound.map((buffer) => this.#numbers.get(buffer)).join(" ")}`;
     let group = this.#groups.get(key);
     if (!group) {
       if (this.#groups.size >= MOST_CACHED) this.#groups.clear();
@@ -178,14 +231,39 @@ class WebGpu implements Device {
     if (++this.#dispatches >= MOST_DISPATCHES) this.#flush();
   }
 
-  #pipeline(name: string, kernel: Kernel, pass: Pass): GPUComputePipeline {
-    let pipeline = this.#pipelines.get(name);
-    if (!pipeline) {
-      const module = this.#gpu.createShaderModule({ label: name, code: source(kernel, pass) });
-      pipeline = this.#gpu.createComputePipeline({ label: name, layout: this.#layout(name, kernel, pass), compute: { module } });
-      this.#pipelines.set(name, pipeline);
-    }
-    return pipeline;
+  #pipeline(name: string, kernel: Kernel, pass: Pass): Made {
+    const known = this.#pipelines.get(pass);
+    if (known) return known;
+    const code = source(kernel, pass);
+    return this.#remember(
+      pass,
+      code,
+      this.#byCode.get(code)?.pipeline ?? this.#gpu.createComputePipeline(this.#descriptor(name, kernel, pass, code)),
+    );
+  }
+
+  #remember(pass: Pass, code: string, pipeline: GPUComputePipeline): Made {
+    const made = this.#byCode.get(code) ?? { number: this.#made++, pipeline };
+    this.#byCode.set(code, made);
+    this.#pipelines.set(pass, made);
+    return made;
+  }
+
+  #descriptor(name: string, kernel: Kernel, pass: Pass, code: string): GPUComputePipelineDescriptor {
+    const module = this.#gpu.createShaderModule({ label: name, code });
+    return { label: name, layout: this.#layout(name, kernel, pass), compute: { module } };
+  }
+
+  async prepare(kernels: readonly Kernel[]): Promise<void> {
+    this.#check();
+    const passes = kernels.flatMap((kernel) => kernel.passes.map((pass, index) => ({ name: nameOf(kernel, index), kernel, pass })));
+    await Promise.all(
+      passes.map(async ({ name, kernel, pass }) => {
+        if (this.#pipelines.has(pass)) return;
+        const code = source(kernel, pass);
+        this.#remember(pass, code, await this.#gpu.createComputePipelineAsync(this.#descriptor(name, kernel, pass, code)));
+      }),
+    );
   }
 
   /** Spelled out rather than "auto": a binding the WGSL happens not to use stays in the layout. */

@@ -1,22 +1,42 @@
-/** The devices the tests run on: all three, or those that TEST_DEVICES names. */
+/** The devices the tests run on: all of them, or those that TEST_DEVICES names. */
 
 import { afterAll, beforeAll, describe } from "vitest";
-import { choose, type Device, type DeviceName, use } from "../src/device.ts";
+import { choose, type Device, type DeviceName, type OpenOptions, use } from "../src/device.ts";
 
-const known: readonly DeviceName[] = ["reference", "cpu", "webgpu"];
+export type Known = DeviceName | "threads" | "worker";
 
-export const deviceNames: readonly DeviceName[] = (process.env.TEST_DEVICES || known.join(",")).split(",").map((given) => {
-  const name = known.find((device) => device === given.trim());
-  if (!name) throw new RangeError(`TEST_DEVICES: there is no device "${given}"; give some of ${known.join(", ")}`);
+/** What each name opens. */
+const known: Readonly<Record<Known, readonly [DeviceName, OpenOptions]>> = {
+  reference: ["reference", {}],
+  cpu: ["cpu", { threads: 1 }],
+  webgpu: ["webgpu", {}],
+  /** Two threads that share whatever can be shared. */
+  threads: ["cpu", { threads: 2, least: 0 }],
+  /** As in a page: in a worker that owns the queue. */
+  worker: ["cpu", { threads: 1, worker: true }],
+};
+const names = Object.keys(known) as Known[];
+
+const wanted = (globalThis.process?.env.TEST_DEVICES ||
+  (import.meta as { env?: Record<string, string> }).env?.TEST_DEVICES ||
+  names.join(",")) as string;
+const chosen: readonly Known[] = wanted.split(",").map((given) => {
+  const name = names.find((device) => device === given.trim());
+  if (!name) throw new RangeError(`TEST_DEVICES: there is no device "${given}"; give some of ${names.join(", ")}`);
   return name;
 });
 
+/** Those of all suites. */
+export const deviceNames: readonly Known[] = chosen.filter((name) => name !== "threads" && name !== "worker");
+/** And other ways of opening the cpu device, which carry out kernels by other paths. */
+export const allDeviceNames: readonly Known[] = chosen;
+
 /** A suite on one device, which is opened before it, made the current one, and closed after it. A device that cannot be opened fails the suite. */
-export function onDevice(name: DeviceName, suite: (device: () => Device) => void): void {
+export function onDevice(name: Known, suite: (device: () => Device) => void): void {
   describe(`on ${name}`, () => {
     let device: Device | undefined;
     beforeAll(async () => {
-      device = use((await choose(name)).device);
+      device = use((await choose(...known[name])).device);
     });
     afterAll(() => {
       use(null);
@@ -27,7 +47,7 @@ export function onDevice(name: DeviceName, suite: (device: () => Device) => void
 }
 
 /** The suite once on each device. */
-export function onDevices(suite: (device: () => Device, name: DeviceName) => void, names: readonly DeviceName[] = deviceNames): void {
+export function onDevices(suite: (device: () => Device, name: Known) => void, names: readonly Known[] = deviceNames): void {
   for (const name of names) onDevice(name, (device) => suite(device, name));
 }
 

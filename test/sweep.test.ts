@@ -14,7 +14,7 @@ import { openReference } from "../src/reference.ts";
 import { type Shape, show, sizeOf } from "../src/shape.ts";
 import { scoped, tensor } from "../src/tensor.ts";
 import { catalogue, edges, type Random, type Row, type Sizes } from "./catalogue.ts";
-import { deviceNames, onDevices } from "./devices.ts";
+import { allDeviceNames, onDevices } from "./devices.ts";
 
 /** f32's unit roundoff. */
 const U = 2 ** -24;
@@ -176,5 +176,5 @@ onDevices(
       );
     });
   },
-  deviceNames.filter((name) => name !== "reference"), // the loops in f64 are what the others are held against
+  allDeviceNames.filter((name) => name !== "reference"), // the loops in f64 are what the others are held against
 );

@@ -15,7 +15,7 @@ const weights = fileURLToPath(new URL("../../../shared/data/weights/geneformer_V
 const nothing: Device = {
   name: "reference",
   description: "sizes alone",
-  memory: { live: 0, peak: 0, reserved: 0 },
+  memory: { live: 0, peak: 0, reserved: 0, limit: 0 },
   allocate: (dtype, length) => ({ dtype, length }),
   free: () => {},
   upload: () => {},

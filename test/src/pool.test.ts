@@ -21,7 +21,7 @@ test("what was given back is taken again, nobody holds a block twice, and the bo
   fc.assert(
     fc.property(fc.array(fc.tuple(fc.boolean(), fc.integer({ min: 1, max: 300 })), { maxLength: 200 }), (steps) => {
       const sizes: number[] = [];
-      const pool = new Pool<number>((bytes) => sizes.push(bytes) - 1);
+      const pool = new Pool<number>({ make: (bytes) => sizes.push(bytes) - 1 });
       const held: number[] = [];
       let most = 0;
       for (const [take, bytes] of steps) {
@@ -48,21 +48,31 @@ test("what was given back is taken again, nobody holds a block twice, and the bo
 });
 
 test("shorter batches use the blocks of longer ones", () => {
-  const pool = new Pool<object>(() => ({}));
+  const pool = new Pool<object>({ make: () => ({}) });
   for (const bytes of [2000, 1900, 1500, 1200, 1700, 1100]) pool.give(pool.take(bytes));
   expect(pool.reserved).toBe(sizeClass(2000));
 });
 
-test("where no more can be made, a free block serves however large it is, and the error comes only after that", () => {
-  let left = 1;
-  const pool = new Pool<object>(() => {
-    if (left-- === 0) throw new RangeError("no memory");
-    return {};
-  });
+test("at its limit a free block serves however large it is, then those that nobody holds are destroyed, and only then it fails", () => {
+  const destroyed: number[] = [];
+  let made = 0;
+  const fail = (asked: number) => new RangeError(`no room for ${asked}`);
+  const pool = new Pool<number>({ make: () => made++, destroy: (block) => destroyed.push(block), limit: 1 << 20, fail });
   const large = pool.take(1 << 20);
-  expect(() => pool.take(100)).toThrow("no memory");
+  expect(() => pool.take(100)).toThrow("no room for 112");
   pool.give(large);
-  left = 0;
   expect(pool.take(100)).toBe(large);
   expect(pool.live).toBe(1 << 20);
+  pool.give(large);
+
+  const small = new Pool<number>({ make: () => made++, destroy: (block) => destroyed.push(block), limit: 1024, fail });
+  const blocks = [256, 256, 256].map((bytes) => small.take(bytes));
+  small.give(blocks[1]);
+  small.give(blocks[2]);
+  const wide = small.take(768);
+  expect(destroyed).toEqual([blocks[1], blocks[2]]);
+  expect([small.live, small.reserved]).toEqual([1024, 1024]);
+  small.drop(wide);
+  small.give(wide); // of no effect
+  expect([small.live, small.reserved]).toEqual([256, 256]);
 });
