@@ -11,7 +11,7 @@ console.error(`tests: ../shared/data ${shared ? "is there: test/shared runs" : "
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    exclude: shared ? [] : ["test/shared/**"],
+    exclude: ["test/browser/**", "test/package/**", ...(shared ? [] : ["test/shared/**"])], // the first two have commands of their own
     pool: "forks", // a driver that takes its process down takes one file's tests with it
     maxWorkers: 2,
     testTimeout: 120_000, // a software adapter compiles some kernels for ten seconds and more

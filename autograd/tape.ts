@@ -7,33 +7,40 @@
 
 import { zip } from "../kernels/elementwise.ts";
 import { show } from "../src/shape.ts";
-import { alike, full, run, scoped, Tensor } from "../src/tensor.ts";
+import { alike, full, isForeign, run, scoped, Tensor } from "../src/tensor.ts";
 
 /** Gradients for the op's tensor arguments, in order; null where `need` says nobody asks, or where there is none. */
 export type Back = (dy: Tensor, need: readonly boolean[]) => readonly (Tensor | null)[];
 export type Application = readonly [y: Tensor, kept: readonly Tensor[], back: Back];
 
-interface Entry {
+/** What an op writes on a tape. */
+export interface Entry {
   readonly op: string;
   readonly inputs: readonly Tensor[];
+  /** Which inputs want a gradient. */
   readonly need: readonly boolean[];
   readonly output: Tensor;
+  /** Held once for the tape. */
   readonly kept: readonly Tensor[];
   readonly back: Back;
 }
 
-interface Tape {
-  readonly entries: Entry[];
-  /** Tensors that the wanted gradients flow through. */
-  readonly tracked: Set<Tensor>;
+export interface Tape {
+  /** Do the wanted gradients flow through a tensor? */
+  tracks(t: Tensor): boolean;
+  /** Write an entry, whose output is tracked from then on. */
+  record(entry: Entry): void;
 }
 
 let tape: Tape | null = null;
 
-/** Run f with the tape put away. */
-function unrecorded<T>(f: () => T): T {
+/** The tape that ops write themselves on now. */
+export const currentTape = (): Tape | null => tape;
+
+/** Run f with ops writing on another tape, or on none. */
+export function onTape<T>(other: Tape | null, f: () => T): T {
   const held = tape;
-  tape = null;
+  tape = other;
   try {
     return f();
   } finally {
@@ -41,32 +48,81 @@ function unrecorded<T>(f: () => T): T {
   }
 }
 
+/** Hears of every value and every gradient that an op makes. */
+export interface Watch {
+  made(op: string, inputs: readonly Tensor[], y: Tensor): void;
+  back(op: string, gradients: readonly (Tensor | null)[]): void;
+}
+
+let watch: Watch | null = null;
+
+/** Run f with somebody watching. */
+export function watching<T>(by: Watch, f: () => T): T {
+  const held = watch;
+  watch = by;
+  try {
+    return f();
+  } finally {
+    watch = held;
+  }
+}
+
+/** What an argument is, for a person. */
+const kind = (value: unknown): string => {
+  if (value instanceof Tensor) return `a tensor ${show(value.shape)}`;
+  if (value === null || value === undefined) return String(value);
+  if (Array.isArray(value)) return "an array";
+  return typeof value === "object" ? "an object" : `the ${typeof value} ${String(value).slice(0, 20)}`;
+};
+
+/**
+ * A door: a function that says in its own name what is wrong with its arguments, whatever fails inside for their sake.
+ * @throws TypeError listing the arguments, when one of them is of a kind that the function cannot take, or a tensor of another copy of this library.
+ */
+export function door<A extends readonly unknown[], R>(name: string, f: (...args: A) => R): (...args: A) => R {
+  return (...args) => {
+    const foreign = args.findIndex(isForeign);
+    if (foreign >= 0)
+      throw new TypeError(
+        `${name}: argument ${foreign + 1} is a tensor of another copy of geneformer-ts; load the library once, or pass its numbers on (await data())`,
+      );
+    try {
+      return f(...args);
+    } catch (error) {
+      // Our own errors open with a name; what the language throws when a property is missing does not.
+      if (!(error instanceof TypeError) || /^[\w.]+[(:]/.test(error.message)) throw error;
+      const given = args.length > 0 ? args.map(kind).join(", ") : "nothing";
+      throw new TypeError(`${name}: these are not the arguments it takes; got ${given}; make tensors with tensor(values, shape)`, {
+        cause: error,
+      });
+    }
+  };
+}
+
 /**
  * Make a differentiable op of a function that computes a value and says the way back. Its tensor arguments (null where optional ones are absent)
  * are its inputs; everything else is an option.
  */
 export function op<A extends readonly unknown[]>(name: string, apply: (...args: A) => Application): (...args: A) => Tensor {
-  return (...args) => {
+  return door(name, (...args: A) => {
     const inputs = args.filter((a) => a instanceof Tensor);
-    const need = inputs.map((t) => tape?.tracked.has(t) ?? false);
+    const need = inputs.map((t) => tape?.tracks(t) ?? false);
     const recording = need.includes(true);
-    const made = unrecorded(() =>
+    const made = onTape(null, () =>
       scoped(() => {
         const [y, kept, back] = apply(...args);
         if (recording) for (const t of kept) t.hold(); // outlive this scope, until the way back has used them
         return { y, rest: () => ({ kept, back }) };
       }),
     );
-    if (tape && recording) {
-      tape.tracked.add(made.y);
-      tape.entries.push({ op: name, inputs, need, output: made.y, ...made.rest() });
-    }
+    watch?.made(name, inputs, made.y);
+    if (recording) tape?.record({ op: name, inputs, need, output: made.y, ...made.rest() });
     return made.y;
-  };
+  });
 }
 
 /** Run f without recording and free everything it made but its result. */
-export const inference = <T>(f: () => T): T => unrecorded(() => scoped(f));
+export const inference = <T>(f: () => T): T => onTape(null, () => scoped(f));
 
 export interface ValueAndGrad<R> {
   /** What f returned. */
@@ -81,25 +137,43 @@ export interface ValueAndGrad<R> {
  * @throws RangeError when the value is not one number.
  */
 export function valueAndGrad<R extends Tensor | readonly [Tensor, ...unknown[]]>(f: () => R, wrt: readonly Tensor[]): ValueAndGrad<R> {
-  return unrecorded(() =>
+  return differentiate(f, wrt, (value) => {
+    const loss = value instanceof Tensor ? value : (value[0] as Tensor);
+    if (loss.size !== 1) throw new RangeError(`valueAndGrad(f, wrt): f must return one number; got ${show(loss.shape)}`);
+    return [loss, full(loss.shape, 1)];
+  });
+}
+
+/**
+ * The vector-Jacobian product: f's value y, of any shape, and sum(dy * dy/dt) for each tensor t of `wrt`.
+ * @param dy a number for each of y's.
+ * @throws RangeError when dy has another shape than f's value.
+ */
+export function vjp(f: () => Tensor, wrt: readonly Tensor[], dy: Tensor): ValueAndGrad<Tensor> {
+  return differentiate(f, wrt, (y) => {
+    if (!alike(y, dy))
+      throw new RangeError(`vjp(f, wrt, dy): f returned ${show(y.shape)} but dy is ${show(dy.shape)}; give one number for each`);
+    return [y, dy];
+  });
+}
+
+/** @param seed says which tensor of f's result the walk starts from, and its gradient. */
+function differentiate<R>(f: () => R, wrt: readonly Tensor[], seed: (value: R) => readonly [Tensor, Tensor]): ValueAndGrad<R> {
+  return onTape(null, () =>
     scoped(() => {
       const entries: Entry[] = [];
-      const value = scoped(() => {
-        tape = { entries, tracked: new Set(wrt) };
-        try {
-          return f();
-        } catch (error) {
-          for (const { kept } of entries) for (const t of kept) t.free();
-          throw error;
-        } finally {
-          tape = null;
-        }
-      });
-      const loss = value instanceof Tensor ? value : (value[0] as Tensor);
+      const tracked = new Set(wrt);
+      const recorder: Tape = {
+        tracks: (t) => tracked.has(t),
+        record(entry) {
+          tracked.add(entry.output);
+          entries.push(entry);
+        },
+      };
       try {
-        if (loss.size !== 1) throw new RangeError(`valueAndGrad(f, wrt): f must return one number; got ${show(loss.shape)}`);
-        const grads = walkBack(entries, loss);
-        const given = wrt.map((t) => grads.get(t)?.withShape(t.shape) ?? full(t.shape, 0));
+        const value = scoped(() => onTape(recorder, f));
+        const grads = walkBack(entries, ...seed(value));
+        const given = wrt.map((t) => grads.get(t)?.withShape(t.shape) ?? full(t.shape, 0, "f32", t.device));
         for (const grad of grads.values()) grad.free();
         return { value, grads: given };
       } finally {
@@ -110,8 +184,8 @@ export function valueAndGrad<R extends Tensor | readonly [Tensor, ...unknown[]]>
 }
 
 /** Read the tape in reverse, taking entries off and freeing what they kept. The map holds each gradient in it once. */
-function walkBack(entries: Entry[], loss: Tensor): Map<Tensor, Tensor> {
-  const grads = new Map<Tensor, Tensor>([[loss, full(loss.shape, 1).hold()]]);
+function walkBack(entries: Entry[], from: Tensor, seed: Tensor): Map<Tensor, Tensor> {
+  const grads = new Map<Tensor, Tensor>([[from, seed.hold()]]);
   try {
     for (let entry = entries.at(-1); entry; entry = entries.at(-1)) {
       const { op: name, inputs, need, output, kept, back } = entry;
@@ -120,12 +194,14 @@ function walkBack(entries: Entry[], loss: Tensor): Map<Tensor, Tensor> {
         grads.delete(output);
         try {
           scoped(() => {
-            back(dy, need).forEach((dx, i) => {
+            const gradients = back(dy, need);
+            watch?.back(name, gradients);
+            gradients.forEach((dx, i) => {
               if (dx === null || !need[i]) return;
               if (!alike(dx, inputs[i]))
                 throw new Error(`${name}: gradient ${i + 1} has shape ${show(dx.shape)}, its input has ${show(inputs[i].shape)}`);
               const sum = grads.get(inputs[i]);
-              grads.set(inputs[i], (sum ? accumulate(sum, dx) : dx).hold());
+              grads.set(inputs[i], (sum ? plus(sum, dx) : dx).hold());
               sum?.free();
             });
           });
@@ -144,4 +220,25 @@ function walkBack(entries: Entry[], loss: Tensor): Map<Tensor, Tensor> {
 }
 
 /** A tensor used twice receives two gradients; they add. */
-const accumulate = (a: Tensor, b: Tensor): Tensor => run(zip("add"), { a, b }, { z: a.shape }, { n: a.size }).z;
+const plus = (a: Tensor, b: Tensor): Tensor => run(zip("add"), { a, b }, { z: a.shape }, { n: a.size }).z;
+
+/**
+ * Gradients of several batches as those of one: add a batch's to the sums so far, which are freed. null begins.
+ *
+ *   let sums: Tensor[] | null = null;
+ *   for (const batch of batches) sums = accumulate(sums, valueAndGrad(() => loss(batch), weights).grads);
+ *
+ * Let each loss divide by the count of the whole (crossEntropy's `count`), and the sums are the whole's gradients.
+ */
+export function accumulate(sums: readonly Tensor[] | null, grads: readonly Tensor[]): Tensor[] {
+  if (!sums) return [...grads];
+  if (sums.length !== grads.length) throw new RangeError(`accumulate(sums, grads): ${grads.length} gradients for ${sums.length} sums`);
+  return sums.map((sum, i) => {
+    if (!alike(sum, grads[i]))
+      throw new RangeError(`accumulate(sums, grads): gradient ${i} is ${show(grads[i].shape)} but its sum ${show(sum.shape)}`);
+    const total = plus(sum, grads[i]);
+    sum.free();
+    grads[i].free();
+    return total;
+  });
+}

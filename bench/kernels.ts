@@ -2,7 +2,7 @@
 
 import { Bench } from "tinybench";
 import { adamw } from "../kernels/adamw.ts";
-import { attention, attentionGrad } from "../kernels/attention.ts";
+import { attention, attentionGrad, FIELDS } from "../kernels/attention.ts";
 import type { Kernel } from "../kernels/kernel.ts";
 import { layerNorm } from "../kernels/layernorm.ts";
 import { crossEntropy } from "../kernels/loss.ts";
@@ -10,7 +10,7 @@ import { matmul } from "../kernels/matmul.ts";
 import { samples } from "../kernels/samples.ts";
 import { choose, type Device, type DeviceName, type Memory } from "../src/device.ts";
 import { Key } from "../src/key.ts";
-import { tilesOf } from "../src/stream.ts";
+import { spansOf, tilesOf } from "../src/stream.ts";
 import { verify } from "../src/verify.ts";
 
 interface Case {
@@ -33,16 +33,21 @@ const product = (m: number, n: number, k: number, ta: boolean, tb: boolean): Cas
   bytes: 4 * (m * k + k * n + m * n),
 });
 
-const mixed = (lengths: number[], heads: number, width: number, back: boolean): Case => {
+const mixed = (lengths: number[], heads: number, width: number, back: boolean, causal = false): Case => {
   const rows = lengths.reduce((a, b) => a + b, 0);
   const size = rows * heads * width;
-  const tiles = tilesOf(lengths, rows);
-  const forward = lengths.reduce((sum, length) => sum + 4 * length * length * heads * width, 0);
+  const tiles = tilesOf(spansOf(lengths), rows);
+  const seen = (length: number) => (causal ? (length * (length + 1)) / 2 : length * length);
+  const forward = lengths.reduce((sum, length) => sum + 4 * seen(length) * heads * width, 0);
+  const count = tiles.length / FIELDS;
   return {
-    name: `attention${back ? "Grad" : ""} ${lengths.join("+")}, ${heads} heads of ${width}`,
-    kernel: (back ? attentionGrad(width, false) : attention(width, false)) as unknown as Kernel,
-    buffers: { q: size, k: size, v: size, y: size, tiles, lse: rows * heads, ...(back && { dy: size, dq: size, dkv: 2 * size }) },
-    params: { count: tiles.length / 4, heads, rows },
+    name: `attention${back ? "Grad" : ""}${causal ? " causal" : ""} ${lengths.join("+")}, ${heads} heads of ${width}`,
+    kernel: (back ? attentionGrad(width, false, causal) : attention(width, false, causal)) as unknown as Kernel,
+    buffers: {
+      ...{ q: size, k: size, v: size, y: size, tiles, lse: rows * heads },
+      ...(back && { keyTiles: tiles, dy: size, dq: size, dkv: 2 * size }),
+    },
+    params: { count, keyCount: count, heads, rows, keyRows: rows },
     flop: back ? 2.5 * forward : forward,
     bytes: 4 * size * (back ? 8 : 4),
   };
@@ -65,6 +70,8 @@ const cases: readonly Case[] = [
   mixed([2048], 4, 64, false),
   mixed([2048], 4, 64, true),
   mixed([512, 512, 512, 512], 4, 64, false),
+  mixed([2048], 4, 64, false, true),
+  mixed([2048], 4, 64, true, true),
   rows(
     "layerNorm 4096 x 256",
     layerNorm,
@@ -82,8 +89,8 @@ const cases: readonly Case[] = [
   rows(
     "adamw 3,254,528",
     adamw,
-    { g: 3254528, hyper: 8, clip: 2, w: 3254528, m: 3254528, v: 3254528 },
-    { n: 3254528, decay: 0.01 },
+    { g: 3254528, hyper: 10, clip: 2, w: 3254528, m: 3254528, v: 3254528 },
+    { n: 3254528, slot: 0 },
     28 * 3254528,
   ),
 ];

@@ -1,12 +1,23 @@
-/** Checkpoints as Hugging Face keeps them: config.json and model.safetensors, under the names of BertForMaskedLM. */
+/** Checkpoints as Hugging Face keeps them: config.json and the weights, under the names of BertForMaskedLM. */
 
-import { freeParameters, load, parameters, type Stored } from "../nn/module.ts";
-import { floats, readSafetensors, type SafeTensor, writeSafetensors } from "../nn/safetensors.ts";
+import { freeParameters, parameters } from "../nn/module.ts";
+import {
+  floats,
+  openSafetensors,
+  openSharded,
+  readSafetensors,
+  type SafeInfo,
+  type SafeTensor,
+  streamSafetensors,
+  type Weights,
+  writeSafetensors,
+} from "../nn/safetensors.ts";
+import { openTorchWeights } from "../nn/torch.ts";
 import { show } from "../src/shape.ts";
 import type { Tensor } from "../src/tensor.ts";
 import { type Config, configFromHuggingFace, configToHuggingFace } from "./config.ts";
 import { DICTIONARY, hasVocabulary, readVocabulary, type Vocabulary, writeVocabulary } from "./data/vocabulary.ts";
-import { exists, readFile, readJson, writeFolderWhole, writeWhole } from "./files.ts";
+import { exists, fileSource, readJson, writeFolderWhole, writeWhole } from "./files.ts";
 import { Geneformer } from "./model.ts";
 
 /** Beginnings of our names and of theirs; {i} is a layer's number. What follows, ".weight" or ".bias", is the same. */
@@ -61,8 +72,28 @@ export interface ReadOptions {
 /** The head of another task, which an encoder can be used without. */
 const OTHER_HEAD = /^(bert\.pooler|classifier|cls\.seq_relationship)\./;
 
+/** The weights that a folder may hold; the first that is there is read. */
+const WEIGHTS: Readonly<Record<string, (path: string, directory: string) => Promise<Weights>>> = {
+  "model.safetensors": async (path) => openSafetensors(await fileSource(path)),
+  "model.safetensors.index.json": async (path, directory) => {
+    const open = async (shard: string) => openSafetensors(await fileSource(`${directory}/${shard}`));
+    return openSharded(await readJson(path), open, path);
+  },
+  "pytorch_model.bin": async (path) => openTorchWeights(await fileSource(path)),
+};
+
+/** The weights in a folder: whole, in shards, or as older checkpoints have them. @throws Error naming all three where none is there. */
+export async function openWeights(directory: string): Promise<Weights> {
+  for (const [file, open] of Object.entries(WEIGHTS))
+    if (await exists(`${directory}/${file}`)) return open(`${directory}/${file}`, directory);
+  throw new Error(
+    `checkpoint: "${directory}" has none of ${Object.keys(WEIGHTS).join(", ")}; give a folder with config.json and one of them`,
+  );
+}
+
 /**
- * Load a model from Hugging Face's files, onto the current device.
+ * Load a model from Hugging Face's files, onto the current device. Of the weights one tensor at a time is in memory beside the model
+ * (two where a tied copy is compared).
  * @throws TypeError naming the tensors that are unknown, missing or misshapen.
  */
 export async function readModel(directory: string, options: ReadOptions = {}): Promise<Geneformer> {
@@ -70,32 +101,14 @@ export async function readModel(directory: string, options: ReadOptions = {}): P
   if (!(await exists(path)))
     throw new Error(`checkpoint: "${directory}" has no config.json; give a folder with config.json and model.safetensors`);
   const config = configFromHuggingFace(await readJson(path), path);
-  return modelFromSafetensors(await readFile(`${directory}/model.safetensors`), config, {
-    ...options,
-    name: `${directory}/model.safetensors`,
-  });
+  return modelFromWeights(await openWeights(directory), config, options);
 }
 
-/** The same from bytes: what a page has. */
-export function modelFromSafetensors(
-  file: Uint8Array,
-  config: Config,
-  { encoderOnly = false, name: path = "model.safetensors" }: ReadOptions & { name?: string } = {},
-): Geneformer {
-  const { tensors } = readSafetensors(file, path);
-  if (tensors.size < config.layers)
-    // before a model of a billion layers is made of a line in config.json
-    throw new TypeError(
-      `checkpoint: config.json has ${config.layers} layers, ${path} but ${tensors.size} tensors; do they belong together?`,
-    );
-  const words = tensors.get(huggingFaceName("embeddings.word.weight"));
-  if (words && show(words.shape) !== show([config.vocabulary, config.width]))
-    throw new TypeError(
-      `checkpoint: "${huggingFaceName("embeddings.word.weight")}" is ${show(words.shape)} in ${path}, but config.json makes it ${show([config.vocabulary, config.width])}`,
-    );
-  const model = new Geneformer(config, null);
+/** The same from an opened checkpoint: what a page has of a chosen file, openSafetensors(blobSource(file)). */
+export async function modelFromWeights(weights: Weights, config: Config, options: ReadOptions = {}): Promise<Geneformer> {
+  const model = modelFor(weights.index, config, weights.name);
   try {
-    load(model, valuesFor(model, tensors, encoderOnly, path), "checkpoint");
+    for (const [theirs, take] of steps(model, weights.index, options, weights.name)) take(await weights.tensor(theirs));
     return model;
   } catch (error) {
     freeParameters(model);
@@ -103,39 +116,87 @@ export function modelFromSafetensors(
   }
 }
 
-/** A file's tensors under our names, each checked against the parameter it is for. */
-function valuesFor(model: Geneformer, tensors: ReadonlyMap<string, SafeTensor>, encoderOnly: boolean, path: string): Map<string, Stored> {
+/** The same from the bytes of a file. */
+export function modelFromSafetensors(
+  file: Uint8Array,
+  config: Config,
+  { name: path = "model.safetensors", ...options }: ReadOptions & { name?: string } = {},
+): Geneformer {
+  const { tensors } = readSafetensors(file, path);
+  const model = modelFor(tensors, config, path);
+  try {
+    for (const [theirs, take] of steps(model, tensors, options, path)) take(tensors.get(theirs)!);
+    return model;
+  } catch (error) {
+    freeParameters(model);
+    throw error;
+  }
+}
+
+type Index = ReadonlyMap<string, SafeInfo>;
+
+/** A model without values, once the sizes in config.json have been held against the file: a line there could ask for a billion layers. */
+function modelFor(index: Index, config: Config, path: string): Geneformer {
+  if (index.size < config.layers)
+    throw new TypeError(`checkpoint: config.json has ${config.layers} layers, ${path} but ${index.size} tensors; do they belong together?`);
+  const word = huggingFaceName("embeddings.word.weight");
+  const words = index.get(word);
+  if (words && show(words.shape) !== show([config.vocabulary, config.width]))
+    throw new TypeError(
+      `checkpoint: "${word}" is ${show(words.shape)} in ${path}, but config.json makes it ${show([config.vocabulary, config.width])}`,
+    );
+  return new Geneformer(config, null);
+}
+
+type Step = readonly [theirs: string, take: (tensor: SafeTensor) => void];
+
+/** What to do with the tensors of a file, in this order. Every name and shape is checked before the first is asked for. */
+function steps(model: Geneformer, index: Index, { encoderOnly = false }: ReadOptions, path: string): Step[] {
   const { config } = model;
   const wanted = new Map(parameters(model));
-  const values = new Map<string, Stored>();
-  for (const [theirs, value] of tensors) {
-    const tied = TIED[theirs];
-    if (tied) {
-      const original = tensors.get(tied);
-      if (original && (original.dtype !== value.dtype || !sameBytes(original.bytes, value.bytes)))
-        throw new TypeError(`checkpoint: "${theirs}" differs from "${tied}" in ${path}; Geneformer's decoder is tied to its embeddings`);
-      continue;
-    }
-    if (theirs === POSITION_IDS || (encoderOnly && OTHER_HEAD.test(theirs))) continue;
+  const all: Step[] = [];
+  for (const [theirs, { shape }] of index) {
+    if (Object.hasOwn(TIED, theirs) || theirs === POSITION_IDS || (encoderOnly && OTHER_HEAD.test(theirs))) continue;
     const ours = ourName(theirs);
     const parameter = ours === null ? undefined : wanted.get(ours);
     if (ours === null || !parameter)
       throw new TypeError(
         `checkpoint: "${theirs}" is in ${path} but not in the model (${config.layers} layers, width ${config.width}); does config.json belong to it?`,
       );
-    if (show(parameter.shape) !== show(value.shape))
-      throw new TypeError(`checkpoint: "${theirs}" is ${show(value.shape)} in ${path}, but config.json makes it ${show(parameter.shape)}`);
-    values.set(ours, { shape: value.shape, data: floats(value, theirs) });
+    if (show(parameter.shape) !== show(shape))
+      throw new TypeError(`checkpoint: "${theirs}" is ${show(shape)} in ${path}, but config.json makes it ${show(parameter.shape)}`);
+    wanted.delete(ours);
+    all.push([theirs, (tensor) => parameter.write(floats(tensor, theirs))], ...tiedSteps(theirs, index, path));
   }
   for (const [ours, parameter] of wanted) {
-    if (values.has(ours)) continue;
     if (!(encoderOnly && ours.startsWith("head.")))
       throw new TypeError(
-        `checkpoint: "${huggingFaceName(ours)}" ${show(parameter.shape)} is missing from ${path} (${tensors.size} tensors)`,
+        `checkpoint: "${huggingFaceName(ours)}" ${show(parameter.shape)} is missing from ${path} (${index.size} tensors)`,
       );
-    values.set(ours, { shape: parameter.shape, data: new Float32Array(parameter.size) });
+    parameter.write(new Float32Array(parameter.size));
   }
-  return values;
+  return all;
+}
+
+/** Hold the copies that a file has of a tied tensor against the original, which is read once more for it. */
+function tiedSteps(original: string, index: Index, path: string): Step[] {
+  const copies = Object.keys(TIED).filter((copy) => TIED[copy] === original && index.has(copy));
+  return copies.flatMap((copy): Step[] => {
+    let kept: SafeTensor | null = null;
+    const keep = (tensor: SafeTensor) => {
+      kept = tensor;
+    };
+    const compare = (tensor: SafeTensor) => {
+      const same = kept?.dtype === tensor.dtype && sameBytes(kept.bytes, tensor.bytes);
+      kept = null; // the list of steps outlives it
+      if (!same)
+        throw new TypeError(`checkpoint: "${copy}" differs from "${original}" in ${path}; Geneformer's decoder is tied to its embeddings`);
+    };
+    return [
+      [original, keep],
+      [copy, compare],
+    ];
+  });
 }
 
 const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => a.length === b.length && a.every((byte, i) => byte === b[i]);
@@ -149,27 +210,36 @@ export async function valuesOf(
   return values;
 }
 
-/** The model's files, as [name, content]. */
+/** The parameters under Hugging Face's names, sorted. */
+const named = (model: Geneformer): [string, Tensor][] =>
+  [...parameters(model)].map(([ours, t]): [string, Tensor] => [huggingFaceName(ours), t]).sort(([a], [b]) => (a < b ? -1 : 1));
+
+const configText = (model: Geneformer): string => `${JSON.stringify(configToHuggingFace(model.config), null, 2)}\n`;
+
+/** The model's files, as [name, content], all in memory: for a page, or to be written together with others. */
 export async function modelFiles(model: Geneformer): Promise<[string, string | Uint8Array][]> {
-  const named = [...parameters(model)].map(([ours, t]) => [huggingFaceName(ours), t] as const).sort(([a], [b]) => (a < b ? -1 : 1));
   return [
-    ["config.json", `${JSON.stringify(configToHuggingFace(model.config), null, 2)}\n`],
-    ["model.safetensors", writeSafetensors(await valuesOf(named))],
+    ["config.json", configText(model)],
+    ["model.safetensors", writeSafetensors(await valuesOf(named(model)))],
   ];
 }
 
-/** Write a folder that Hugging Face's BertForMaskedLM.from_pretrained reads, with the dictionary its tokens were made with beside it. */
+/**
+ * Write a folder that Hugging Face's BertForMaskedLM.from_pretrained reads, with the dictionary its tokens were made with beside it.
+ * Of the weights one tensor at a time is in memory beside the model.
+ */
 export async function writeModel(
   directory: string,
   model: Geneformer,
   vocabulary: Vocabulary | null,
   { force = false } = {},
 ): Promise<void> {
-  const files = await modelFiles(model);
+  const promised = named(model).map(([name, t]) => [name, { shape: t.shape, data: () => t.data() }] as const);
   await writeFolderWhole(
     directory,
     async (folder) => {
-      for (const [name, content] of files) await writeWhole(`${folder}/${name}`, content);
+      await writeWhole(`${folder}/config.json`, configText(model));
+      await writeWhole(`${folder}/model.safetensors`, streamSafetensors(promised));
       if (vocabulary) await writeVocabulary(vocabulary, `${folder}/${DICTIONARY}`);
     },
     { force, mark: ["config.json"] },

@@ -1,5 +1,7 @@
 /** Files on disk, and the one library file with `node:` modules: read whole or by range; write under the final name only when whole. */
 
+import type { Source } from "../nn/source.ts";
+
 const fs = () => import("node:fs/promises");
 
 /** Throws the sentence a person can act on in place of a raw ENOENT or EACCES; `where` names the caller. */
@@ -59,6 +61,13 @@ export async function size(path: string): Promise<number> {
   return stat.isFile() ? stat.size : explain("size", path, { code: "EISDIR" });
 }
 
+/** A file of which only the ranges asked for are read; it is open no longer than a reading lasts. */
+export const fileSource = async (path: string): Promise<Source> => ({
+  name: path,
+  size: await size(path),
+  read: (start, end) => readRange(path, start, end),
+});
+
 /** Whether a file or a folder stands at this path. */
 export async function exists(path: string): Promise<boolean> {
   return (await fs()).access(path).then(
@@ -103,8 +112,12 @@ export interface FolderOptions extends WriteOptions {
   readonly mark?: readonly string[];
 }
 
-/** Writes a file under its final name only when whole: a temporary sibling, fsync, rename. Folders on the way are made. */
-export function writeWhole(path: string, content: Uint8Array | string, options: WriteOptions = { force: true }): Promise<void> {
+/** Writes a file, given whole or in pieces, under its final name only when whole: a temporary sibling, fsync, rename. Folders on the way are made. */
+export function writeWhole(
+  path: string,
+  content: Uint8Array | string | AsyncIterable<Uint8Array>,
+  options: WriteOptions = { force: true },
+): Promise<void> {
   return replaceWhole(path, async (temporary) => (await fs()).writeFile(temporary, content), options);
 }
 

@@ -1,27 +1,15 @@
 /** Geneformer: a BERT (Devlin et al. 2019) over the genes of a cell, most expressed first (Theodoris et al. 2023). The whole of it. */
 
-import {
-  add,
-  attention,
-  crossEntropy,
-  dropout,
-  gather,
-  gelu,
-  linear,
-  matmul,
-  mul,
-  permute,
-  reshape,
-  slice,
-  softmax,
-} from "../autograd/ops.ts";
+import { checkpoint } from "../autograd/checkpoint.ts";
+import { add, crossEntropy, dropout, gather, gelu, linear, slice } from "../autograd/ops.ts";
 import type { StepKey } from "../autograd/stepkey.ts";
+import { Attention, attentionWeights } from "../nn/attention.ts";
 import { Embedding } from "../nn/embedding.ts";
 import { LayerNorm } from "../nn/layernorm.ts";
 import { Linear } from "../nn/linear.ts";
 import type { Key } from "../src/key.ts";
 import type { Index, Segments } from "../src/stream.ts";
-import { full, keep, scoped, type Tensor, zeros } from "../src/tensor.ts";
+import { keep, scoped, type Tensor, zeros } from "../src/tensor.ts";
 import { type Config, checkConfig } from "./config.ts";
 
 /** Cells as one stream of N tokens, cell after cell: what a forward pass reads. */
@@ -68,6 +56,8 @@ export class Layer {
   readonly query: Linear;
   readonly key: Linear;
   readonly value: Linear;
+  /** Without parameters; hooks at its `weights` read or replace who looks at whom. */
+  readonly attention: Attention;
   readonly output: Linear;
   readonly norm1: LayerNorm;
   readonly up: Linear;
@@ -76,11 +66,12 @@ export class Layer {
   readonly config: Config;
 
   constructor(config: Config, key: Key | null) {
-    const { width, inner, deviation, eps } = config;
+    const { width, heads, inner, attentionDropout, deviation, eps } = config;
     this.config = config;
     this.query = new Linear(width, width, fold(key, 0), deviation);
     this.key = new Linear(width, width, fold(key, 1), deviation);
     this.value = new Linear(width, width, fold(key, 2), deviation);
+    this.attention = new Attention(heads, attentionDropout);
     this.output = new Linear(width, width, fold(key, 3), deviation);
     this.norm1 = new LayerNorm(width, eps);
     this.up = new Linear(width, inner, fold(key, 4), deviation);
@@ -89,9 +80,9 @@ export class Layer {
   }
 
   forward(x: Tensor, segments: Segments, key: StepKey | null): Tensor {
-    const { heads, dropout: p, attentionDropout, activation } = this.config;
-    const weightDrop = key && attentionDropout > 0 ? { p: attentionDropout, key: key.fold(0) } : null;
-    const mixed = attention(this.query.forward(x), this.key.forward(x), this.value.forward(x), segments, heads, weightDrop);
+    const { dropout: p, activation } = this.config;
+    const [q, k, v] = [this.query, this.key, this.value].map((layer) => layer.forward(x));
+    const mixed = this.attention.forward(q, k, v, segments, { key: key?.fold(0) });
     const half = this.norm1.forward(this.#residual(this.output, mixed, x, p, key, 1));
     const wide = activation === "relu" ? this.up.forward(half, { relu: true }) : gelu(this.up.forward(half));
     return this.norm2.forward(this.#residual(this.down, wide, half, p, key, 2));
@@ -104,10 +95,7 @@ export class Layer {
 
   /** The attention weights of one cell, written out: who looks at whom, per head.   x [T, C] -> [H, T, T], rows sum to 1 */
   weights(x: Tensor): Tensor {
-    const { heads, width } = this.config;
-    const split = (t: Tensor) => permute(reshape(t, [-1, heads, width / heads]), [1, 0, 2]); // [H, T, D]
-    const scores = matmul(split(this.query.forward(x)), split(this.key.forward(x)), { transposeB: true });
-    return softmax(mul(scores, full([1], 1 / Math.sqrt(width / heads))));
+    return attentionWeights(this.query.forward(x), this.key.forward(x), this.config.heads);
   }
 }
 
@@ -146,6 +134,8 @@ export interface Pass {
   readonly key?: StepKey | null;
   /** Stop after this many layers. */
   readonly layers?: number;
+  /** Keep nothing of a layer but its input for the way back, which runs it again: a third more work, for memory of one layer instead of all. */
+  readonly checkpointing?: boolean;
 }
 
 export class Geneformer {
@@ -163,28 +153,29 @@ export class Geneformer {
   }
 
   /** The hidden states: [0] the embeddings, [i] the output of layer i.   each [N, C] */
-  *hidden(stream: Stream, { key = null, layers = this.config.layers }: Pass = {}): Generator<Tensor> {
-    let x = scoped(() => this.#embed(stream, key));
+  *hidden(stream: Stream, pass: Pass = {}): Generator<Tensor> {
+    let x = scoped(() => this.#embed(stream, pass));
     yield x;
-    for (let i = 1; i <= layers; i++) {
+    for (let i = 1; i <= (pass.layers ?? this.config.layers); i++) {
       const below = x;
-      x = scoped(() => this.#layer(i, below, stream, key));
+      x = scoped(() => this.#layer(i, below, stream, pass));
       yield x;
     }
   }
 
   /** The last of the hidden states, the others given back on the way.   -> [N, C] */
-  encode(stream: Stream, { key = null, layers = this.config.layers }: Pass = {}): Tensor {
-    const upTo = (i: number): Tensor => scoped(() => (i === 0 ? this.#embed(stream, key) : this.#layer(i, upTo(i - 1), stream, key)));
-    return upTo(layers);
+  encode(stream: Stream, pass: Pass = {}): Tensor {
+    const upTo = (i: number): Tensor => scoped(() => (i === 0 ? this.#embed(stream, pass) : this.#layer(i, upTo(i - 1), stream, pass)));
+    return upTo(pass.layers ?? this.config.layers);
   }
 
-  #embed(stream: Stream, key: StepKey | null): Tensor {
+  #embed(stream: Stream, { key }: Pass): Tensor {
     return this.embeddings.forward(stream, key?.fold(0) ?? null);
   }
 
-  #layer(i: number, x: Tensor, { segments }: Stream, key: StepKey | null): Tensor {
-    return this.layers[i - 1].forward(x, segments, key?.fold(i) ?? null);
+  #layer(i: number, x: Tensor, { segments }: Stream, { key, checkpointing = false }: Pass): Tensor {
+    const run = () => this.layers[i - 1].forward(x, segments, key?.fold(i) ?? null);
+    return checkpointing ? checkpoint(run) : run();
   }
 
   /** Logits over the vocabulary, at chosen places only.   -> [M, V] */
@@ -194,6 +185,6 @@ export class Geneformer {
 
   /** The masked language model's loss: mean cross-entropy at the chosen places.   labels u32 [M] -> [] */
   loss(stream: Stream, places: Index, labels: Tensor, pass: Pass & { count?: Tensor } = {}): Tensor {
-    return crossEntropy(this.predict(stream, places, pass), labels, pass.count ?? null);
+    return crossEntropy(this.predict(stream, places, pass), labels, { count: pass.count });
   }
 }

@@ -108,7 +108,7 @@ export class Pretraining {
   readonly #capacity: { tokens: number; cells: number; places: number };
 
   /**
-   * @param model to go on from; without one, random weights from the seed.   @param progress where a saved run stood.
+   * @param resumed the model to go on from, and where the saved run stood; without it, random weights from the seed.
    * @throws RangeError when the data do not fit the model or the batch, with what to change.
    */
   constructor(

@@ -1,7 +1,7 @@
 /** A pretraining run on disk: checkpoints written whole, a log of JSON lines, and the way back from them after a break. */
 
 import { floats, readSafetensors, writeSafetensors } from "../nn/safetensors.ts";
-import { type DeviceName, device } from "../src/device.ts";
+import { type Device, device } from "../src/device.ts";
 import { type Baselines, baselines } from "./baselines.ts";
 import { modelFiles, modelVocabulary, readModel, valuesOf } from "./checkpoint.ts";
 import { type Config, configToHuggingFace } from "./config.ts";
@@ -42,7 +42,7 @@ interface Saved {
   readonly options: PretrainOptions;
   readonly config: Record<string, unknown>;
   readonly fingerprint: string;
-  readonly device: DeviceName;
+  readonly device: Device["name"];
 }
 
 /**

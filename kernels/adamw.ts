@@ -1,41 +1,51 @@
 /**
- * One step of AdamW (Loshchilov and Hutter 2019, algorithm 2, as PyTorch orders it), and the clipping that goes before it.
+ * One step of AdamW (Loshchilov and Hutter 2019, algorithm 2, as PyTorch orders it) or of Adam (Kingma and Ba 2015), and the clipping that goes
+ * before it.
  *
- *   w = w (1 - lr decay)      m = b1 m + (1 - b1) g      v = b2 v + (1 - b2) g^2      g the clipped gradient
+ *   g = scale g + l2 w      m = b1 m + (1 - b1) g      v = b2 v + (1 - b2) g^2      w = w (1 - lr decay)
  *   w = w - lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
  *
- * What changes each step lies in buffers: `hyper` = [lr, b1, b2, eps, 1 - b1^t, 1 - b2^t, 1 - b1, 1 - b2] and `clip` = [norm, scale]. The
- * differences come from the host, in f64: 1 - 0.999 in f32 is wrong by 1e-5 of itself.
+ * AdamW has no l2, Adam no decay. What changes each step lies in buffers, `clip` = [norm, scale] and a row of `hyper` for each parameter:
+ * [lr, b1, b2, eps, 1 - b1^t, 1 - b2^t, 1 - b1, 1 - b2, decay, l2]. The differences come from the host, in f64: 1 - 0.999 in f32 is wrong by
+ * 1e-5 of itself.
  */
 
 import { each, kernel, lanes } from "./kernel.ts";
+
+/** Numbers in a row of adamw's `hyper`. */
+export const ADAM_ROW = 10;
 
 export const adamw = kernel({
   name: "adamw",
   inputs: { g: "f32", hyper: "f32", clip: "f32" },
   outputs: { w: "f32", m: "f32", v: "f32" },
-  params: { n: "u32", decay: "f32" },
+  params: { n: "u32", slot: "u32" },
   passes: [
     {
       groups: ({ n }) => lanes(n),
       wgsl: each(/* wgsl */ `
-  let lr = hyper[0]; let b1 = hyper[1]; let b2 = hyper[2]; let eps = hyper[3];
-  let gi = g[i] * clip[1];
-  let mi = b1 * m[i] + hyper[6] * gi;
-  let vi = b2 * v[i] + hyper[7] * gi * gi;
+  let h = p.slot * ${ADAM_ROW}u;
+  let lr = hyper[h]; let b1 = hyper[h + 1u]; let b2 = hyper[h + 2u]; let eps = hyper[h + 3u];
+  let gi = g[i] * clip[1] + hyper[h + 9u] * w[i];
+  let mi = b1 * m[i] + hyper[h + 6u] * gi;
+  let vi = b2 * v[i] + hyper[h + 7u] * gi * gi;
   m[i] = mi; v[i] = vi;
-  w[i] = w[i] * (1.0 - lr * p.decay) - lr / hyper[4] * mi / (sqrt(vi) / sqrt(hyper[5]) + eps);`),
+  w[i] = w[i] * (1.0 - lr * hyper[h + 8u]) - lr / hyper[h + 4u] * mi / (sqrt(vi) / sqrt(hyper[h + 5u]) + eps);`),
     },
   ],
-  compiled: { name: "adamw", buffers: ["g", "hyper", "clip", "w", "m", "v"] },
-  loops({ g, hyper, clip, w, m, v }, { n, decay }) {
-    const [lr, b1, b2, eps, c1, c2, d1, d2] = hyper;
+  compiled: {
+    name: "adamw",
+    buffers: ["g", "hyper", "clip", "w", "m", "v"],
+    split: () => ({ over: "n", strides: [1, 0, 0, 1, 1, 1], work: 8 }),
+  },
+  loops({ g, hyper, clip, w, m, v }, { n, slot }) {
+    const [lr, b1, b2, eps, c1, c2, d1, d2, decay, l2] = hyper.subarray(slot * ADAM_ROW, (slot + 1) * ADAM_ROW);
     const scale = clip[1];
     const keep = 1 - lr * decay;
     const rate = lr / c1;
     const root = Math.sqrt(c2);
     for (let i = 0; i < n; i++) {
-      const gi = g[i] * scale;
+      const gi = g[i] * scale + l2 * w[i];
       const mi = b1 * m[i] + d1 * gi;
       const vi = b2 * v[i] + d2 * gi * gi;
       m[i] = mi;
@@ -45,7 +55,10 @@ export const adamw = kernel({
   },
 });
 
-/** clip = [norm, min(1, most / (norm + 1e-6))], norm the root of the sum of `squares` [n] (as torch.nn.utils.clip_grad_norm_). A `most` of 0 clips nothing. */
+/**
+ * clip = [norm, min(1, most / (norm + 1e-6))], norm the root of the sum of `squares` [n] (as torch.nn.utils.clip_grad_norm_). A `most` of 0 clips
+ * nothing. A norm that is NaN makes the scale NaN.
+ */
 export const clipScale = kernel({
   name: "clipScale",
   inputs: { squares: "f32" },
@@ -59,8 +72,9 @@ export const clipScale = kernel({
   var sum = 0.0;
   for (var j = 0u; j < p.n; j++) { sum += squares[j]; }
   let norm = sqrt(sum);
+  let scale = p.most / (norm + 1e-6);
   clip[0] = norm;
-  clip[1] = select(1.0, min(1.0, p.most / (norm + 1e-6)), p.most > 0.0);`,
+  clip[1] = select(scale, 1.0, p.most == 0.0 || scale > 1.0);`,
         "1u",
       ),
     },

@@ -2,21 +2,54 @@
 
 import * as adamw from "./adamw.ts";
 import * as attention from "./attention.ts";
+import * as cast from "./cast.ts";
 import * as cosine from "./cosine.ts";
 import * as elementwise from "./elementwise.ts";
+import * as extreme from "./extreme.ts";
 import * as fill from "./fill.ts";
 import * as gather from "./gather.ts";
 import type { Kernel, Variant } from "./kernel.ts";
 import * as layernorm from "./layernorm.ts";
 import * as loss from "./loss.ts";
 import * as matmul from "./matmul.ts";
+import * as nans from "./nans.ts";
 import * as permute from "./permute.ts";
 import * as random from "./random.ts";
 import * as reduce from "./reduce.ts";
+import * as rmsnorm from "./rmsnorm.ts";
+import * as scan from "./scan.ts";
 import * as segment from "./segment.ts";
+import * as sgd from "./sgd.ts";
 import * as softmax from "./softmax.ts";
+import * as take from "./take.ts";
+import * as topk from "./topk.ts";
+import * as variance from "./variance.ts";
 
-const files = [adamw, attention, cosine, elementwise, fill, gather, layernorm, loss, matmul, permute, random, reduce, segment, softmax];
+const files = [
+  adamw,
+  attention,
+  cast,
+  cosine,
+  elementwise,
+  extreme,
+  fill,
+  gather,
+  layernorm,
+  loss,
+  matmul,
+  nans,
+  permute,
+  random,
+  reduce,
+  rmsnorm,
+  scan,
+  segment,
+  sgd,
+  softmax,
+  take,
+  topk,
+  variance,
+];
 
 const exported = new Map<string, unknown>(files.flatMap((file) => Object.entries(file)));
 

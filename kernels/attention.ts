@@ -1,16 +1,25 @@
 /**
  * Attention inside segments: y = softmax(q k^T / sqrt(D)) v for each head, and its gradient, without ever holding the N x N probabilities.
  *
- * A batch is a stream of cells; every place attends to the places of its own cell. A table of tiles (row0, row1, from, to), made by the host, says
- * which rows a workgroup owns (row0 <= i < row1, at most TILE) and which segment they lie in (from <= j < to). Each row of the stream is in
- * one tile. Rows of no cell, the dead tail of the stream, have from = to: they get zeros and give nothing.
+ * A batch is a stream of cells; every place attends to the places of its own cell: in the same stream (self-attention), or in another one that has
+ * the same cells (cross-attention). Causal attention leaves out what comes later: place i of a cell sees places j <= i, both counted from where
+ * the cell begins in its stream.
+ *
+ * A table of tiles [count, 5] says which rows a workgroup owns and what they look at:
+ *
+ *     row0, row1    the rows: row0 <= i < row1, at most TILE. Each row of the stream is in one tile.
+ *     from, to      the cell in the other stream: keys for a tile of queries, queries for a tile of keys. from <= j < to
+ *     origin        where the cell begins in the rows' own stream: from, in self-attention
+ *
+ * Rows of no cell, such as the dead tail of the stream, have from = to: they get zeros and give nothing. So do rows whose cell is empty in the other
+ * stream. Tiles to spare own no row.
  *
  * Flash attention (Dao et al. 2022, algorithms 1 and 4): a row's softmax runs over blocks of keys, rescaled whenever a larger score is met; of
  * it only the log of the sum of exponentials is kept, from which the gradient's kernels make the probabilities again.
  *
  * On the GPU a lane owns 16 columns of one row, in registers. Blocks of the other side's rows pass through workgroup memory; each lane finds its
  * part of a dot product, and the parts, exchanged once, are added by all who need them. Lanes that run together read the same number at the
- * same time. 16 KiB of workgroup memory and 256 lanes suffice up to a head width of 128.
+ * same time. 16 KiB of workgroup memory and 256 lanes suffice up to a head width of 128. Blocks that no row of a causal tile sees are never met.
  */
 
 import { attentionGradScratch, attentionScratch } from "./cpu/scratch.ts";
@@ -19,12 +28,14 @@ import { type Pair, quarter, threefry, threefryWgsl } from "./random.ts";
 
 /** The most rows a tile may have. */
 export const TILE = 32;
+/** Numbers that a tile has in the table. */
+export const FIELDS = 5;
 
 /** Columns of a row that a lane owns, as vectors of four. */
 const OWN = 4;
 
 /**
- * Dropout of probabilities. The draw for query i (a row of the stream) and key j of its segment, in head h, is quarter j % 4 of
+ * Dropout of probabilities. The draw for query i (a row of its stream) and key j of its cell, in head h, is quarter j % 4 of
  * threefry(folded, (i, h 2^16 + j / 4)): the same in forward and backward, and told apart for cells shorter than 2^18 places.
  */
 const dropout = { threshold: "u32", scale: "f32", site0: "u32", site1: "u32" } as const;
@@ -32,9 +43,65 @@ const dropout = { threshold: "u32", scale: "f32", site0: "u32", site1: "u32" } a
 /** The four vectors of a lane, one after the other. */
 const own = (line: (c: number) => string, between = " ") => Array.from({ length: OWN }, (_, c) => line(c)).join(between);
 
-/** What the kernels over tiles share; `products` is how many dot products each makes of two rows. */
-function shared(width: number, dropped: boolean, products: number, buffers: readonly string[]) {
+/** Random bits for a tile's rows as queries and a block's as keys: [four keys][query]. */
+const byQuery = {
+  declared: "var<workgroup> bits: array<vec2u, BLOCK / 4u * ROWS>;",
+  drawn: /* wgsl */ `
+    for (var b = lane; b < BLOCK / 4u * ROWS; b += LANES) {
+      bits[b] = threefry(folded, vec2u(row0 + b % ROWS, (head << 16u) | ((first - start) / 4u + b / ROWS)));
+    }`,
+  quarter: "quarter(bits[o / 4u * ROWS + mine], o % 4u)",
+};
+/** For a tile's rows as keys and a block's as queries: [query][four keys], one more where a tile starts amid four. */
+const byKey = {
+  declared: "const FOURS = ROWS / 4u + 1u;\nvar<workgroup> bits: array<vec2u, BLOCK * FOURS>;",
+  drawn: /* wgsl */ `
+    for (var b = lane; b < BLOCK * FOURS; b += LANES) {
+      bits[b] = threefry(folded, vec2u(first + b / FOURS, (head << 16u) | ((row0 - origin) / 4u + b % FOURS)));
+    }`,
+  quarter: "quarter(bits[o * FOURS + (row - origin) / 4u - (row0 - origin) / 4u], (row - origin) % 4u)",
+};
+
+/**
+ * Which rows of the other side a tile meets, first <= other < last, the same for all its lanes, and which of a block its rows do, low <= other < high.
+ * Causal: a query sees keys up to its own place, and a key is seen from its own place on.
+ */
+const everything = { declared: "", first: "start", last: "end", low: "first", high: "end" };
+const past = {
+  declared: /* wgsl */ `
+  let last = min(end, start + row1 - origin);
+  let high = min(end, start + row + 1u - origin);`,
+  first: "start",
+  last: "last",
+  low: "first",
+  high: "high",
+};
+const future = {
+  declared: "let low = start + row - origin;",
+  first: "start + row0 - origin",
+  last: "end",
+  low: "max(first, low)",
+  high: "end",
+};
+
+/** What a kernel over tiles is made for. */
+interface Form {
+  readonly width: number;
+  readonly dropped: boolean;
+  readonly causal: boolean;
+  /** What a tile's rows are; the blocks that pass by are the others. */
+  readonly rows: "queries" | "keys";
+  /** How many dot products it makes of two rows. */
+  readonly products: number;
+  readonly buffers: readonly string[];
+}
+
+/** What the kernels over tiles share. */
+function shared({ width, dropped, causal, rows, products, buffers }: Form) {
   const splits = Math.ceil(width / (4 * OWN));
+  const bits = rows === "queries" ? byQuery : byKey;
+  const causally = rows === "queries" ? past : future;
+  const seen = causal ? causally : everything;
   const prologue = /* wgsl */ `
 const WIDTH = ${width}u;
 const SCALE = ${1 / Math.sqrt(width)};
@@ -43,6 +110,7 @@ const SPLITS = ${splits}u; // lanes to a row
 const LANES = ROWS * SPLITS;
 const BLOCK = ${Math.floor(TILE / splits / 4) * 4}u; // rows of the other side at a time; four share a block of random bits
 const VECTORS = ${splits * OWN}u; // of a row, zeros beyond its width
+${dropped ? bits.declared : ""}
 var<workgroup> staged: array<array<vec4f, BLOCK * VECTORS>, 2>;
 var<workgroup> parts: array<array<f32, BLOCK * SPLITS * ROWS>, ${products}>; // of dot products: [row of the block][split][row of the tile]
 
@@ -62,17 +130,20 @@ fn ${x}At(row: u32, head: u32, column: u32) -> vec4f {
   .join("")}
 ${dropped ? threefryWgsl : ""}`;
 
+  const [tiles, count] = rows === "queries" ? ["tiles", "count"] : ["keyTiles", "keyCount"];
   const main = /* wgsl */ `
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
   let group = groupOf(wid);
-  if (group >= p.count * p.heads) { return; } // like all that \`tiles\` decides, the same for all lanes: barriers are safe
-  let tile = group / p.heads * 4u;
-  let row0 = tiles[tile]; let row1 = tiles[tile + 1u]; let start = tiles[tile + 2u]; let end = tiles[tile + 3u];
+  if (group >= p.${count} * p.heads) { return; } // like all that the tile decides, the same for all lanes: barriers are safe
+  let tile = group / p.heads * ${FIELDS}u;
+  let row0 = ${tiles}[tile]; let row1 = ${tiles}[tile + 1u]; let start = ${tiles}[tile + 2u]; let end = ${tiles}[tile + 3u];
+  let origin = ${tiles}[tile + 4u];
   let head = group % p.heads;
   let mine = lane % ROWS; // among the tile's rows
   let row = min(row0 + mine, max(row1, 1u) - 1u); // lanes beyond the tile do its last row again, and write nothing
   let live = row0 + mine < row1;
+  ${seen.declared}
   let split = lane / ROWS;
   let column = split * ${4 * OWN}u;
   ${dropped ? "let folded = threefry(vec2u(key[0], key[1]), vec2u(p.site0, p.site1));" : ""}`;
@@ -93,22 +164,22 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
   }`,
     );
 
-  /** For each row o of the block. It starts at a variable so that no driver unrolls it: software ones then compile in one second, not ten. */
+  /** For each row o of the block that my row meets. It starts at a variable so that no driver unrolls it: software ones then compile in one second, not ten. */
   const over = (body: string) => /* wgsl */ `
-    for (var other = first; other < min(first + BLOCK, end); other++) {
+    for (var other = ${seen.low}; other < min(first + BLOCK, ${seen.high}); other++) {
       let o = other - first;
       ${body}
     }`;
 
-  /** Blocks of rows of x and y through workgroup memory: zeros beyond the segment; the dot products of my row with theirs; then the body. */
-  const blocks = (x: string, y: string, bits: string, mine: readonly string[], body: string) => /* wgsl */ `
-  for (var first = start; first < end; first += BLOCK) {
+  /** Blocks of rows of x and y through workgroup memory: zeros beyond the cell; the dot products of my row with theirs; then the body. */
+  const blocks = (x: string, y: string, mine: readonly string[], body: string) => /* wgsl */ `
+  for (var first = ${seen.first}; first < ${seen.last}; first += BLOCK) {
     for (var f = lane; f < BLOCK * VECTORS; f += LANES) {
       var a = vec4f(); var b = vec4f();
       let other = first + f / VECTORS;
       if (other < end) { a = ${x}At(other, head, f % VECTORS * 4u); b = ${y}At(other, head, f % VECTORS * 4u); }
       staged[0][f] = a; staged[1][f] = b;
-    }${dropped ? bits : ""}
+    }${dropped ? bits.drawn : ""}
     workgroupBarrier();${over(
       mine
         .map(
@@ -126,27 +197,8 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
   const add = (sum: string, factor: string, which: number) =>
     own((c) => `${sum}[${c}] += ${factor} * staged[${which}][o * VECTORS + split * ${OWN}u + ${c}u];`);
 
-  /** Random bits for the tile's rows as queries and the block's as keys: [four keys][query]. */
-  const byQuery = {
-    declared: dropped ? "var<workgroup> bits: array<vec2u, BLOCK / 4u * ROWS>;" : "",
-    drawn: /* wgsl */ `
-    for (var b = lane; b < BLOCK / 4u * ROWS; b += LANES) {
-      bits[b] = threefry(folded, vec2u(row0 + b % ROWS, (head << 16u) | ((first - start) / 4u + b / ROWS)));
-    }`,
-    factor: dropped ? "select(0.0, p.scale, quarter(bits[o / 4u * ROWS + mine], o % 4u) >= p.threshold)" : "1.0",
-  };
-  /** For the tile's rows as keys and the block's as queries: [query][four keys], one more where a tile starts amid four. */
-  const byKey = {
-    declared: dropped ? "const FOURS = ROWS / 4u + 1u;\nvar<workgroup> bits: array<vec2u, BLOCK * FOURS>;" : "",
-    drawn: /* wgsl */ `
-    for (var b = lane; b < BLOCK * FOURS; b += LANES) {
-      bits[b] = threefry(folded, vec2u(first + b / FOURS, (head << 16u) | ((row0 - start) / 4u + b % FOURS)));
-    }`,
-    factor: dropped
-      ? "select(0.0, p.scale, quarter(bits[o * FOURS + (row - start) / 4u - (row0 - start) / 4u], (row - start) % 4u) >= p.threshold)"
-      : "1.0",
-  };
-  return { prologue, main, load, store, over, blocks, add, byQuery, byKey };
+  const factor = dropped ? `select(0.0, p.scale, ${bits.quarter} >= p.threshold)` : "1.0";
+  return { prologue, main, load, store, over, blocks, add, factor };
 }
 
 type Masked = { readonly key?: Uint32Array };
@@ -177,30 +229,41 @@ const addRow = (out: Floats, i: number, factor: number, x: Floats, j: number, h:
   for (let c = 0; c < width; c++) out[(i * heads + h) * width + c] += factor * x[(j * heads + h) * width + c];
 };
 
-/** Calls f with each row of each tile and its segment, for each head. */
-function eachRow(tiles: Uint32Array, count: number, heads: number, f: (i: number, h: number, from: number, to: number) => void): void {
+/** Calls f with each row of each tile and what it looks at, for each head. */
+function eachRow(
+  tiles: Uint32Array,
+  { count, heads }: { readonly count: number; readonly heads: number },
+  causal: boolean,
+  f: (i: number, h: number, from: number, to: number) => void,
+): void {
   for (let t = 0; t < count; t++) {
-    const [row0, row1, from, to] = tiles.subarray(4 * t, 4 * t + 4);
-    for (let i = row0; i < row1; i++) for (let h = 0; h < heads; h++) f(i, h, from, to);
+    const [row0, row1, from, to, origin] = tiles.subarray(FIELDS * t, FIELDS * (t + 1));
+    for (let i = row0; i < row1; i++) {
+      const last = causal ? Math.min(to, from + i - origin + 1) : to;
+      for (let h = 0; h < heads; h++) f(i, h, from, last);
+    }
   }
 }
 
+const named = (name: string, width: number, dropped: boolean, causal: boolean) =>
+  `${name} ${width}${dropped ? " dropped" : ""}${causal ? " causal" : ""}`;
+
 /**
- * y [N, C] and lse [N, H], the log of the sum of exponentials, of q, k, v [N, C], where C = heads * width and head h has columns h * width and on.
- * tiles [count, 4]. With `dropped`, probabilities are dropped as in Hugging Face's BERT: kept ones times scale, after the softmax.
+ * y [N, C] and lse [N, H], the log of the sum of exponentials, of q [N, C] and k, v [M, C], where C = heads * width and head h has columns h * width
+ * and on. tiles [count, 5] of queries. keyRows is M. With `dropped`, probabilities are dropped as in Hugging Face's BERT: kept ones times scale, after
+ * the softmax.
  */
-export const attention = variants("attention", (width: number, dropped: boolean) => {
-  const w = shared(width, dropped, 1, ["q", "k", "v"]);
+export const attention = variants("attention", (width: number, dropped: boolean, causal: boolean) => {
+  const w = shared({ width, dropped, causal, rows: "queries", products: 1, buffers: ["q", "k", "v"] });
   return kernel({
-    name: `attention ${width}${dropped ? " dropped" : ""}`,
+    name: named("attention", width, dropped, causal),
     inputs: { q: "f32", k: "f32", v: "f32", tiles: "u32", ...(dropped && { key: "u32" as const }) },
     outputs: { y: "f32", lse: "f32" },
-    params: { count: "u32", heads: "u32", ...(dropped && dropout) },
+    params: { count: "u32", keyRows: "u32", heads: "u32", ...(dropped && dropout) },
     passes: [
       {
         groups: ({ count, heads }) => count * heads,
         wgsl: /* wgsl */ `${w.prologue}
-${w.byQuery.declared}
 ${w.main}
   ${w.load("query", "q")}
   var sum: array<vec4f, ${OWN}>;
@@ -209,7 +272,6 @@ ${w.main}
   ${w.blocks(
     "k",
     "v",
-    w.byQuery.drawn,
     ["query"],
     /* wgsl */ `
     var larger = most;${w.over("larger = max(larger, dotted(0u, o, mine) * SCALE);")}
@@ -219,7 +281,7 @@ ${w.main}
     ${own((c) => `sum[${c}] *= shrink;`)}${w.over(/* wgsl */ `
       let probability = exp(dotted(0u, o, mine) * SCALE - most);
       total += probability;
-      let weight = probability * ${w.byQuery.factor};
+      let weight = probability * ${w.factor};
       ${w.add("sum", "weight", 1)}`)}`,
   )}
   let some = start < end;
@@ -231,13 +293,19 @@ ${w.main}
     compiled: {
       name: dropped ? "attentionDropped" : "attention",
       buffers: ["q", "k", "v", "tiles", ...(dropped ? ["key"] : []), "y", "lse"],
-      scratch: ({ count }) => attentionScratch(count * TILE, width),
-      constants: [width],
+      scratch: ({ keyRows }) => attentionScratch(keyRows, width),
+      constants: [width, Number(causal)],
+      // by tiles, each of which looks at least at as many keys as it has rows, or nearly
+      split: ({ heads }) => ({
+        over: "count",
+        strides: [0, 0, 0, FIELDS, ...(dropped ? [0] : []), 0, 0],
+        work: 2 * TILE * TILE * heads * width,
+      }),
     },
     loops(buffers, { count, heads, ...site }) {
       const { q, k, v, tiles, y, lse } = buffers;
       const factor = mask(buffers as Masked, site);
-      eachRow(tiles, count, heads, (i, h, from, to) => {
+      eachRow(tiles, { count, heads }, causal, (i, h, from, to) => {
         const start = (i * heads + h) * width;
         y.fill(0, start, start + width);
         lse[i * heads + h] = 0;
@@ -256,21 +324,33 @@ ${w.main}
 });
 
 /**
- * dq [N, C] and dkv [2, N, C], dk then dv, of dy [N, C], from what `attention` was given and gave. `rows` is N.
+ * dq [N, C] and dkv [2, M, C], dk then dv, of dy [N, C], from what `attention` was given and gave. rows is N, keyRows M.
  *
  *     delta = sum of y dy over a row        P = exp(q k^T / sqrt(D) - lse)        dP = mask * (dy v^T)
  *     dS = P (dP - delta) / sqrt(D)         dq = dS k        dk = dS^T q          dv = (mask * P)^T dy
  *
- * The table's tiles are tiles of queries for dq and tiles of keys for dk and dv.
+ * Tiles of queries for dq, and for dk and dv keyTiles [keyCount, 5], tiles of keys: the same table in self-attention. Both list the same pairs of cells;
+ * the loops and the compiled kernel need but the first.
  */
-export const attentionGrad = variants("attentionGrad", (width: number, dropped: boolean) => {
-  const w = shared(width, dropped, 2, ["q", "k", "v", "dy"]);
-  const inputs = ["q", "k", "v", "dy", "stats", "tiles", ...(dropped ? ["key"] : [])];
+export const attentionGrad = variants("attentionGrad", (width: number, dropped: boolean, causal: boolean) => {
+  const form = { width, dropped, causal, products: 2, buffers: ["q", "k", "v", "dy"] };
+  const [byQueries, byKeys] = [shared({ ...form, rows: "queries" }), shared({ ...form, rows: "keys" })];
+  const inputs = ["q", "k", "v", "dy", "stats", ...(dropped ? ["key"] : [])];
   return kernel({
-    name: `attentionGrad ${width}${dropped ? " dropped" : ""}`,
-    inputs: { q: "f32", k: "f32", v: "f32", y: "f32", dy: "f32", lse: "f32", tiles: "u32", ...(dropped && { key: "u32" as const }) },
+    name: named("attentionGrad", width, dropped, causal),
+    inputs: {
+      q: "f32",
+      k: "f32",
+      v: "f32",
+      y: "f32",
+      dy: "f32",
+      lse: "f32",
+      tiles: "u32",
+      keyTiles: "u32",
+      ...(dropped && { key: "u32" as const }),
+    },
     outputs: { dq: "f32", dkv: "f32" },
-    params: { count: "u32", rows: "u32", heads: "u32", ...(dropped && dropout) },
+    params: { count: "u32", keyCount: "u32", rows: "u32", keyRows: "u32", heads: "u32", ...(dropped && dropout) },
     scratch: { stats: { dtype: "f32", length: ({ rows, heads }) => 2 * rows * heads } }, // lse and delta of each row and head
     passes: [
       {
@@ -286,75 +366,71 @@ export const attentionGrad = variants("attentionGrad", (width: number, dropped: 
         ),
       },
       {
-        uses: [...inputs, "dq"],
+        uses: [...inputs, "tiles", "dq"],
         groups: ({ count, heads }) => count * heads,
-        wgsl: /* wgsl */ `${w.prologue}
-${w.byQuery.declared}
-${w.main}
-  ${w.load("query", "q")}
-  ${w.load("dyMine", "dy")}
+        wgsl: /* wgsl */ `${byQueries.prologue}
+${byQueries.main}
+  ${byQueries.load("query", "q")}
+  ${byQueries.load("dyMine", "dy")}
   let log = stats[2u * (row * p.heads + head)];
   let delta = stats[2u * (row * p.heads + head) + 1u];
   var sum: array<vec4f, ${OWN}>;
-  ${w.blocks(
+  ${byQueries.blocks(
     "k",
     "v",
-    w.byQuery.drawn,
     ["query", "dyMine"],
-    w.over(/* wgsl */ `
+    byQueries.over(/* wgsl */ `
       let probability = exp(dotted(0u, o, mine) * SCALE - log);
-      let dScore = probability * (dotted(1u, o, mine) * ${w.byQuery.factor} - delta) * SCALE;
-      ${w.add("sum", "dScore", 0)}`),
+      let dScore = probability * (dotted(1u, o, mine) * ${byQueries.factor} - delta) * SCALE;
+      ${byQueries.add("sum", "dScore", 0)}`),
   )}
-  ${w.store("dq", (c) => `sum[${c}]`)}
+  ${byQueries.store("dq", (c) => `sum[${c}]`)}
 }`,
       },
       {
-        uses: [...inputs, "dkv"],
-        groups: ({ count, heads }) => count * heads,
-        wgsl: /* wgsl */ `${w.prologue}
-${w.byKey.declared}
-${w.main}
-  ${w.load("keyMine", "k")}
-  ${w.load("value", "v")}
+        uses: [...inputs, "keyTiles", "dkv"],
+        groups: ({ keyCount, heads }) => keyCount * heads,
+        wgsl: /* wgsl */ `${byKeys.prologue}
+${byKeys.main}
+  ${byKeys.load("keyMine", "k")}
+  ${byKeys.load("value", "v")}
   var dk: array<vec4f, ${OWN}>;
   var dv: array<vec4f, ${OWN}>;
-  ${w.blocks(
+  ${byKeys.blocks(
     "q",
     "dy",
-    w.byKey.drawn,
     ["keyMine", "value"],
-    w.over(/* wgsl */ `
+    byKeys.over(/* wgsl */ `
       let stat = 2u * (other * p.heads + head);
       let probability = exp(dotted(0u, o, mine) * SCALE - stats[stat]);
-      let factor = ${w.byKey.factor};
+      let factor = ${byKeys.factor};
       let weight = probability * factor;
       let dScore = probability * (dotted(1u, o, mine) * factor - stats[stat + 1u]) * SCALE;
-      ${w.add("dk", "dScore", 0)}
-      ${w.add("dv", "weight", 1)}`),
+      ${byKeys.add("dk", "dScore", 0)}
+      ${byKeys.add("dv", "weight", 1)}`),
   )}
-  ${w.store("dkv", (c) => `dk[${c}]`)}
-  ${w.store("dkv", (c) => `dv[${c}]`, "(p.rows + row)")}
+  ${byKeys.store("dkv", (c) => `dk[${c}]`)}
+  ${byKeys.store("dkv", (c) => `dv[${c}]`, "(p.keyRows + row)")}
 }`,
       },
     ],
     compiled: {
       name: dropped ? "attentionGradDropped" : "attentionGrad",
       buffers: ["q", "k", "v", "y", "dy", "lse", "tiles", ...(dropped ? ["key"] : []), "dq", "dkv"],
-      scratch: ({ count }) => attentionGradScratch(count * TILE, width),
-      constants: [width],
+      scratch: ({ keyRows }) => attentionGradScratch(keyRows, width),
+      constants: [width, Number(causal)],
     },
-    loops(buffers, { count, rows, heads, ...site }) {
+    loops(buffers, { count, keyRows, heads, ...site }) {
       const { q, k, v, y, dy, lse, tiles, dq, dkv } = buffers as Arrays<
         Record<"q" | "k" | "v" | "y" | "dy" | "lse" | "dq" | "dkv", "f32">
       > & {
         tiles: Uint32Array;
       };
       const factor = mask(buffers as Masked, site);
-      const [dk, dv] = [dkv.subarray(0, rows * heads * width), dkv.subarray(rows * heads * width)];
+      const [dk, dv] = [dkv.subarray(0, keyRows * heads * width), dkv.subarray(keyRows * heads * width)];
       dq.fill(0);
       dkv.fill(0);
-      eachRow(tiles, count, heads, (i, h, from, to) => {
+      eachRow(tiles, { count, heads }, causal, (i, h, from, to) => {
         const delta = dotRows(y, i, dy, i, h, heads, width);
         for (let j = from; j < to; j++) {
           const probability = Math.exp(dotRows(q, i, k, j, h, heads, width) / Math.sqrt(width) - lse[i * heads + h]);
@@ -367,4 +443,40 @@ ${w.main}
       });
     },
   });
+});
+
+/**
+ * The tiles of one stream turned to another: each with its cell's span there.   tiles, turned [count, 5]; owner [rows] of the tiles' own stream,
+ * spans [cells, 2] of the other
+ */
+export const crossTiles = kernel({
+  name: "crossTiles",
+  inputs: { tiles: "u32", owner: "u32", spans: "u32" },
+  outputs: { turned: "u32" },
+  params: { count: "u32" },
+  passes: [
+    {
+      groups: ({ count }) => lanes(count),
+      wgsl: each(
+        /* wgsl */ `
+  let tile = ${FIELDS}u * i;
+  let row0 = tiles[tile];
+  turned[tile] = row0;
+  turned[tile + 1u] = tiles[tile + 1u];
+  let dead = tiles[tile + 2u] == tiles[tile + 3u]; // has no owner
+  let cell = select(owner[row0], 0u, dead);
+  turned[tile + 2u] = select(spans[2u * cell], 0u, dead);
+  turned[tile + 3u] = select(spans[2u * cell + 1u], 0u, dead);
+  turned[tile + 4u] = tiles[tile + 4u];`,
+        "p.count",
+      ),
+    },
+  ],
+  loops({ tiles, owner, spans, turned }, { count }) {
+    for (let t = 0; t < FIELDS * count; t += FIELDS) {
+      const [row0, row1, from, to, origin] = tiles.subarray(t, t + FIELDS);
+      const cell = owner[row0];
+      turned.set([row0, row1, ...(from < to ? spans.subarray(2 * cell, 2 * cell + 2) : [0, 0]), origin], t);
+    }
+  },
 });

@@ -1,4 +1,4 @@
-/** Half precision (IEEE 754 binary16) and bfloat16 on the host: bits to numbers and back, rounded to nearest, ties to even. */
+/** Floats of 16 and 8 bits on the host: bits to numbers and back, rounded to nearest, ties to even. */
 
 /** 2^-24, the least subnormal of f16. */
 const UNIT = 2 ** -24;
@@ -6,7 +6,7 @@ const UNIT = 2 ** -24;
 const word = new Float32Array(1);
 const bitsOfWord = new Uint32Array(word.buffer);
 
-/** The number that 16 bits of f16 stand for. */
+/** The number that 16 bits of f16 (IEEE 754 binary16) stand for. */
 export function fromHalf(bits: number): number {
   const sign = bits & 0x8000 ? -1 : 1;
   const exponent = (bits >>> 10) & 31;
@@ -16,7 +16,7 @@ export function fromHalf(bits: number): number {
   return sign * (1024 + fraction) * 2 ** (exponent - 25);
 }
 
-/** The bits of the f16 nearest to a number; beyond 65,519.99 that is infinity. NaN stays NaN. */
+/** The bits of the f16 nearest to a number; from 65,520 on that is infinity. NaN stays NaN. */
 export function toHalf(x: number): number {
   const sign = x < 0 || Object.is(x, -0) ? 0x8000 : 0;
   const size = Math.abs(x);
@@ -49,3 +49,18 @@ export function toBfloat(x: number): number {
   const bits = bitsOfWord[0];
   return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff;
 }
+
+/** The number that 8 bits of E4M3 stand for (OCP 8-bit Floating Point Specification 1.0): at most 448, no infinities, one NaN of each sign. */
+export function fromE4M3(bits: number): number {
+  const sign = bits & 0x80 ? -1 : 1;
+  const exponent = (bits >>> 3) & 15;
+  const fraction = bits & 7;
+  if (exponent === 0) return sign * fraction * 2 ** -9;
+  return exponent === 15 && fraction === 7 ? Number.NaN : sign * (8 + fraction) * 2 ** (exponent - 10);
+}
+
+/** The number that 8 bits of E5M2 stand for (the same specification): the upper half of an f16. */
+export const fromE5M2 = (bits: number): number => fromHalf(bits << 8);
+
+/** The number that 8 bits of E8M0 stand for (OCP Microscaling Formats 1.0): the exponent of an f32 alone, a scale. */
+export const fromE8M0 = (bits: number): number => (bits === 255 ? Number.NaN : 2 ** (bits - 127));

@@ -62,18 +62,18 @@ export interface Compiled<P extends Named<Scalar> = Named<Scalar>> {
   readonly constants?: readonly number[];
   /** Bytes of working memory, whose address comes after the buffers. Each thread has its own. */
   scratch?(params: Params<P>): number;
-  /** How threads share the work. Without it, one does it all. */
-  readonly split?: Split<P>;
+  /** How threads share the work, for these sizes. Without it, or with null, one does it all. */
+  split?(params: Params<P>): Split<P> | null;
 }
 
 /** Work that falls apart into equal pieces, each a run of the same kernel on a part of every buffer: so the result is that of one thread, bit for bit. */
 export interface Split<P extends Named<Scalar> = Named<Scalar>> {
   /** The parameter that counts the pieces. */
   readonly over: keyof P & string;
-  /** How far apart neighbours lie in each of `buffers`, in elements of 4 bytes: 0 in one that all read whole. null: not to be split as it is. */
-  strides(params: Params<P>): readonly number[] | null;
+  /** How far apart neighbours lie in each of `buffers`, in elements of 4 bytes: 0 in one that all read whole. */
+  readonly strides: readonly number[];
   /** The work of a piece: numbers touched, or products made. */
-  work(params: Params<P>): number;
+  readonly work: number;
   /** Pieces that stay together. Default 1. */
   readonly together?: number;
 }

@@ -30,7 +30,11 @@ export const layerNorm = kernel({
   if (lane == 0u) { stats[2u * row] = mean; stats[2u * row + 1u] = r; }`),
     },
   ],
-  compiled: { name: "layerNorm", buffers: ["x", "weight", "bias", "y", "stats"] },
+  compiled: {
+    name: "layerNorm",
+    buffers: ["x", "weight", "bias", "y", "stats"],
+    split: ({ cols }) => ({ over: "rows", strides: [cols, 0, 0, cols, 2], work: 4 * cols }),
+  },
   loops({ x, weight, bias, y, stats }, { rows, cols, eps }) {
     for (let row = 0; row < rows; row++) {
       const start = row * cols;
@@ -68,7 +72,11 @@ export const layerNormGrad = kernel({
   }`),
     },
   ],
-  compiled: { name: "layerNormGrad", buffers: ["x", "weight", "stats", "dy", "dx"] },
+  compiled: {
+    name: "layerNormGrad",
+    buffers: ["x", "weight", "stats", "dy", "dx"],
+    split: ({ cols }) => ({ over: "rows", strides: [cols, 0, 2, cols, cols], work: 4 * cols }),
+  },
   loops({ x, weight, stats, dy, dx }, { rows, cols }) {
     for (let row = 0; row < rows; row++) {
       const start = row * cols;

@@ -92,6 +92,13 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_id) id: vec
       name: "matmul",
       buffers: ["a", "b", bias ? "bias" : null, residual ? "residual" : null, "c"],
       scratch: matmulScratch,
+      // by batches where there are some, else by rows of c, where those of a lie one after the other
+      split: ({ m, n, k, batch, strideA, strideB }) =>
+        batch > 1
+          ? { over: "batch", strides: [strideA, strideB, 0, m * n, m * n], work: m * n * k }
+          : ta
+            ? null
+            : { over: "m", strides: [k, 0, 0, n, n], work: n * k, together: 8 },
       constants: [Number(ta), Number(tb), Number(relu)],
     },
     loops(buffers, { m, n, k, batch, strideA, strideB }) {

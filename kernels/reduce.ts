@@ -20,7 +20,7 @@ export const sumRows = kernel({
   if (lane == 0u) { y[row] = p.scale * sum; }`),
     },
   ],
-  compiled: { name: "sumRows", buffers: ["x", "y"] },
+  compiled: { name: "sumRows", buffers: ["x", "y"], split: ({ cols }) => ({ over: "rows", strides: [cols, 1], work: cols }) },
   loops({ x, y }, { rows, cols, scale }) {
     for (let i = 0; i < rows; i++) {
       let sum = 0;

@@ -2,26 +2,44 @@
 
 import { LANES } from "./kernel.ts";
 
-const shared = /* wgsl */ `var<workgroup> folded: array<f32, ${LANES}>;`;
-
-/** A WGSL function that combines one value per lane into one for all. */
-const fold = (name: string, combine: string) => /* wgsl */ `
-fn ${name}(lane: u32, value: f32) -> f32 {
-  folded[lane] = value;
+/** A WGSL function that combines one value per lane into one for all, through memory of its own type. */
+const fold = (name: string, type: "f32" | "u32", memory: string, combine: string) => /* wgsl */ `
+fn ${name}(lane: u32, value: ${type}) -> ${type} {
+  ${memory}[lane] = value;
   for (var half = ${LANES / 2}u; half > 0u; half >>= 1u) {
     workgroupBarrier();
-    if (lane < half) { let a = folded[lane]; let b = folded[lane + half]; folded[lane] = ${combine}; }
+    if (lane < half) { let a = ${memory}[lane]; let b = ${memory}[lane + half]; ${memory}[lane] = ${combine}; }
   }
   workgroupBarrier();
-  let all = folded[0];
+  let all = ${memory}[0];
   workgroupBarrier(); // nobody may start the next fold before everybody has read this one
   return all;
 }`;
 
-const folds = shared + fold("total", "a + b") + fold("maximum", "max(a, b)");
+const folds = /* wgsl */ `var<workgroup> folded: array<f32, ${LANES}>;
+${fold("total", "f32", "folded", "a + b")}${fold("maximum", "f32", "folded", "max(a, b)")}`;
 
-/** One workgroup a row: `row` is its number, `start` its first element. */
-export const eachRow = (body: string): string => /* wgsl */ `${folds}
+/**
+ * Numbers by rank: a larger one has a larger rank, NaN the largest of all, and -0 that of 0. The bits of an f32 are in order but for the sign
+ * (IEEE 754, 5.10), and comparing them says what comparing NaN would leave open (WGSL, 15.7.2). `firstOf` is the first place whose rank is `best`.
+ */
+const ranks = /* wgsl */ `
+fn rank(x: f32) -> u32 {
+  let bits = bitcast<u32>(x);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) { return 0xffffffffu; }
+  if (bits == 0x80000000u) { return bits; }
+  return select(bits | 0x80000000u, ~bits, bits > 0x80000000u);
+}
+fn unrank(r: u32) -> f32 { return bitcast<f32>(select(~r, r & 0x7fffffffu, r >= 0x80000000u)); }
+var<workgroup> ranked: array<u32, ${LANES}>;
+${fold("highest", "u32", "ranked", "max(a, b)")}
+fn firstOf(lane: u32, own: u32, at: u32, best: u32) -> u32 { return ~highest(lane, select(0u, ~at, own == best)); }`;
+
+/** The rank of -Infinity: no number has less. */
+export const LEAST_RANK = "0x007fffffu";
+
+/** One workgroup a row: `row` is its number, `start` its first element. `more` functions may be given. */
+export const eachRow = (body: string, more = ""): string => /* wgsl */ `${folds}${more}
 @compute @workgroup_size(${LANES})
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = groupOf(wid);
@@ -29,6 +47,16 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
   let start = row * p.cols;
   ${body}
 }`;
+
+/** One workgroup in all, however many rows there are, or none: for what brings the rows' results together. */
+export const oneGroup = (body: string): string => /* wgsl */ `${folds}
+@compute @workgroup_size(${LANES})
+fn main(@builtin(local_invocation_index) lane: u32) {
+  ${body}
+}`;
+
+/** One workgroup a row, with ranks: `rank`, `unrank`, and the folds `highest` and `firstOf`. */
+export const eachRankedRow = (body: string): string => eachRow(body, ranks);
 
 /** Columns that a workgroup of `eachColumn` sums side by side, so that its reads of a row are neighbours; its other lanes share out the rows. */
 export const COLUMNS = 32;

@@ -1,20 +1,30 @@
 /** One small run of every kernel, for a device to be held against the loops: what the tests and `geneformer doctor` check. */
 
 import { adamw, clipScale } from "./adamw.ts";
-import { attention, attentionGrad } from "./attention.ts";
+import { attention, attentionGrad, crossTiles } from "./attention.ts";
+import { cast } from "./cast.ts";
 import { cosine, cosineGrad } from "./cosine.ts";
-import { binaryNames, map, unaryNames, zip, zipBroadcast } from "./elementwise.ts";
+import { binaryNames, clamp, clampGrad, map, ternaryNames, unaryNames, zip, zipBroadcast, zipThree } from "./elementwise.ts";
+import { extreme, extremeGrad, extremePlace } from "./extreme.ts";
 import { fill } from "./fill.ts";
-import { gather, gatherSum } from "./gather.ts";
+import { gather, gatherSum, invert } from "./gather.ts";
+import { toHalf } from "./half.ts";
 import type { Dtype, Kernel, Scalar, Values } from "./kernel.ts";
 import { layerNorm, layerNormGrad, layerNormGradWeights } from "./layernorm.ts";
-import { crossEntropy, crossEntropyGrad, IGNORED } from "./loss.ts";
+import { crossEntropy, crossEntropyGrad, crossEntropyWeighted, crossEntropyWeightedGrad, IGNORED } from "./loss.ts";
 import { matmul } from "./matmul.ts";
-import { permute, window } from "./permute.ts";
+import { nans } from "./nans.ts";
+import { paste, permute, type Word, window } from "./permute.ts";
 import { dropout, dropThreshold, keepScale, threefry } from "./random.ts";
 import { squareSumShape, sumColumns, sumRows, sumSquares } from "./reduce.ts";
-import { NOBODY, segmentMean, segmentMeanGrad } from "./segment.ts";
-import { softmax, softmaxGrad } from "./softmax.ts";
+import { rmsNorm, rmsNormGrad, rmsNormGradWeight } from "./rmsnorm.ts";
+import { cumsum } from "./scan.ts";
+import { NOBODY, segmentMax, segmentMaxGrad, segmentMean, segmentMeanGrad, segmentSum, segmentSumGrad } from "./segment.ts";
+import { sgd } from "./sgd.ts";
+import { logSoftmax, logSoftmaxGrad, logSumExp, logSumExpGrad, softmax, softmaxGrad } from "./softmax.ts";
+import { oneHot, take, takeGrad } from "./take.ts";
+import { topK } from "./topk.ts";
+import { variance, varianceGrad } from "./variance.ts";
 
 export interface Sample {
   readonly kernel: Kernel;
@@ -50,6 +60,10 @@ const floats = (length: number, low = -1, high = 1): Float64Array => {
 /** Random integers below n. */
 const integers = (length: number, n: number): Uint32Array => Uint32Array.from(floats(length, 0, n), Math.floor);
 const words = (...values: number[]): Uint32Array => Uint32Array.from(values);
+/** What moves, and numbers of it. */
+const WORDS = ["f32", "u32", "i32"] as const;
+const whole = (dtype: Word, length: number): Values =>
+  dtype === "f32" ? floats(length) : floats(length, dtype === "u32" ? 0 : -1000, 1000).map(Math.round);
 
 const elementwise = (): Sample[] => {
   const n = 300;
@@ -60,7 +74,29 @@ const elementwise = (): Sample[] => {
     ...unaryNames.map((name) => sample(map(name), { a: positive() }, { z: n }, { n }, LOOSE)),
     ...binaryNames.map((name) => sample(zip(name), { a: positive(), b: floats(n, 0.5, 2) }, { z: n }, { n })),
     ...binaryNames.map((name) => sample(zipBroadcast(name), { a: positive(), b: floats(4, 0.5, 2) }, { z: n }, strides)),
+    ...ternaryNames.map((name) =>
+      sample(
+        zipThree(name),
+        { a: positive(), b: floats(4, 0.5, 2), d: floats(60) },
+        { z: n },
+        { ...strides, d0: 0, d1: 0, d2: 0, d3: 15, d4: 1 },
+      ),
+    ),
+    sample(clamp, { a: floats(n, -3, 3) }, { z: n }, { n, low: -1, high: 1.5 }),
+    sample(clampGrad, { a: floats(n, -3, 3), dz: floats(n) }, { da: n }, { n, low: -1, high: 1.5 }),
   ];
+};
+
+/** Each dtype as each other: whole numbers, which all of them hold. An odd number, so that the last word of f16 is half full. */
+const casts = (): Sample[] => {
+  const dtypes = ["f32", "u32", "i32", "f16"] as const;
+  const whole = integers(301, 2048);
+  const x = (dtype: Dtype) => (dtype === "f16" ? whole.map(toHalf) : whole);
+  return dtypes.flatMap((source) =>
+    dtypes
+      .filter((target) => target !== source)
+      .map((target) => sample(cast(source, target) as unknown as Kernel, { x: x(source) }, { y: 301 }, { n: 301 }, 0)),
+  );
 };
 
 const rowwise = (): Sample[] => {
@@ -69,6 +105,7 @@ const rowwise = (): Sample[] => {
   const [x, dy, weight] = [floats(n, -4, 4), floats(n), floats(size.cols)];
   const stats = Float64Array.from({ length: 2 * size.rows }, (_, i) => (i % 2 ? 0.5 : 0.125));
   const labels = words(3, IGNORED, 256, 0, 41);
+  const weights = floats(size.cols, 0.2, 2);
   return [
     sample(sumRows, { x }, { y: size.rows }, { ...size, scale: 0.5 }),
     sample(sumColumns, { x }, { y: 257 }, { cols: 257, rows: 5, inner: 257, scale: 2 }),
@@ -84,6 +121,43 @@ const rowwise = (): Sample[] => {
     sample(cosineGrad, { a: x, b: dy, dy: floats(size.rows) }, { da: n }, { ...size, eps: 1e-8 }),
     sample(crossEntropy, { x, labels, given: Float64Array.of(0) }, { loss: 1, stats: 6 }, size),
     sample(crossEntropyGrad, { x, labels, stats: Float64Array.of(0.25, 6, 6, 6, 6, 6), dloss: floats(1) }, { dx: n }, size),
+    sample(crossEntropyWeighted, { x, labels, weights, given: Float64Array.of(0) }, { loss: 1, stats: 7 }, { ...size, smoothing: 0.125 }),
+    sample(
+      crossEntropyWeightedGrad,
+      { x, labels, weights, stats: Float64Array.of(0.25, 200, 6, 6, 6, 6, 6), dloss: floats(1) },
+      { dx: n },
+      { ...size, smoothing: 0.125 },
+    ),
+  ];
+};
+
+/** What finds numbers in a row, adds them up or scales them. */
+const folds = (): Sample[] => {
+  const size = { rows: 5, cols: 257 };
+  const n = size.rows * size.cols;
+  const [x, dy, weight, each] = [floats(n, -4, 4), floats(n), floats(size.cols), floats(size.rows)];
+  const steps = floats(n, -9, 9).map(Math.round); // so that some are equal
+  const indices = integers(size.rows * 7, 260); // of which some lie beyond the row
+  return [
+    ...(["max", "min"] as const).flatMap((which) => [
+      sample(extreme(which), { x }, { y: size.rows }, size),
+      sample(extremePlace(which), { x: steps }, { place: size.rows }, size, 0),
+    ]),
+    sample(extremeGrad, { x: steps, y: Float64Array.of(9, -9, 0, 4, 9), dy: each }, { dx: n }, size),
+    sample(variance, { x }, { y: size.rows, means: size.rows }, { ...size, scale: 1 / 256 }),
+    sample(varianceGrad, { x, means: each, dy: floats(size.rows) }, { dx: n }, { ...size, scale: 1 / 256 }),
+    sample(logSoftmax, { x }, { y: n }, size),
+    sample(logSoftmaxGrad, { y: floats(n, -9, 0), dy }, { dx: n }, size),
+    sample(logSumExp, { x }, { y: size.rows }, size),
+    sample(logSumExpGrad, { x, y: floats(size.rows, 4, 9), dy: each }, { dx: n }, size),
+    sample(rmsNorm, { x, weight }, { y: n, scales: size.rows }, { ...size, eps: 1e-6 }),
+    sample(rmsNormGrad, { x, weight, scales: each, dy }, { dx: n }, size),
+    sample(rmsNormGradWeight, { x, scales: each, dy }, { dweight: size.cols }, size),
+    ...[0, 1].map((reverse) => sample(cumsum, { x }, { y: n }, { ...size, reverse })),
+    sample(topK, { x: steps }, { indices: size.rows * 7 }, { ...size, k: 7 }, 0),
+    sample(take, { x, indices }, { y: indices.length }, { ...size, k: 7 }),
+    sample(takeGrad, { indices, dy: floats(indices.length) }, { dx: n }, { ...size, k: 7 }),
+    sample(oneHot, { labels: words(0, 256, 257, 3, IGNORED) }, { y: n }, size),
   ];
 };
 
@@ -118,54 +192,110 @@ const streams = (): Sample[] => {
   const [rows, cols, heads, width] = [40, 5, 2, 16];
   const spans = words(0, 33, 33, 33, 33, 36);
   const owner = Uint32Array.from({ length: rows }, (_, i) => (i < 33 ? 0 : i < 36 ? 2 : NOBODY));
-  const tiles = words(0, 32, 0, 33, 32, 33, 0, 33, 33, 36, 33, 36, 36, 40, 0, 0);
+  const tiles = words(0, 32, 0, 33, 0, 32, 33, 0, 33, 0, 33, 36, 33, 36, 33, 36, 40, 0, 0, 0);
+  // of the same cells in another stream, of 50 rows: 0 ... 34, 35 and 36, 37 ... 46
+  const keySpans = words(0, 35, 35, 37, 37, 47);
+  const crossed = words(0, 32, 0, 35, 0, 32, 33, 0, 35, 0, 33, 36, 37, 47, 33, 36, 40, 0, 0, 0);
+  const keyTiles = words(0, 32, 0, 33, 0, 32, 35, 0, 33, 0, 35, 37, 33, 33, 35, 37, 47, 33, 36, 37, 47, 50, 0, 0, 0);
   const [x, index] = [floats(rows * cols), integers(20, rows)];
+  const astray = index.with(3, rows).with(7, 0x7fffffff); // two places that name no row
+  const levels = Float64Array.from(integers(rows * cols, 4)); // with ties
   const order = index.map((_, i) => i).sort((i, j) => index[i] - index[j]);
   const starts = Uint32Array.from({ length: rows + 1 }, (_, row) => index.filter((at) => at < row).length);
   const [q, k, v, y, dy] = Array.from({ length: 5 }, () => floats(rows * heads * width));
+  const keyRows = 50;
+  const [keys, values] = [k, v].map(() => floats(keyRows * heads * width));
   const lse = floats(rows * heads, 2, 3);
   const key = words(1, 2);
   const draw = { threshold: dropThreshold(0.25), scale: keepScale(0.25), site0: 3, site1: 4 };
   return [
-    sample(gather, { x, index }, { y: 20 * cols }, { rows: 20, cols }),
+    ...WORDS.flatMap((dtype) =>
+      (["u32", "i32"] as const).map((places) =>
+        sample(
+          gather(dtype, places) as unknown as Kernel,
+          { x: whole(dtype, rows * cols), index: astray },
+          { y: 20 * cols },
+          { rows: 20, cols, whole: rows },
+        ),
+      ),
+    ),
+    ...(["u32", "i32"] as const).map((places) =>
+      sample(invert(places) as unknown as Kernel, { index: astray }, { order: 20, starts: rows + 1 }, { n: 20, rows, base: 7 }),
+    ),
     sample(gatherSum, { x: floats(20 * cols), order, starts }, { y: rows * cols }, { rows, cols }),
+    sample(segmentSum, { x, spans }, { y: 3 * cols }, { rows: 3, cols }),
+    sample(segmentSumGrad, { dy: floats(3 * cols), spans, owner }, { dx: rows * cols }, { rows, cols }),
     sample(segmentMean, { x, spans }, { y: 3 * cols }, { rows: 3, cols }),
     sample(segmentMeanGrad, { dy: floats(3 * cols), spans, owner }, { dx: rows * cols }, { rows, cols }),
+    sample(segmentMax, { x: levels, spans }, { y: 3 * cols, ties: 3 * cols }, { rows: 3, cols }),
+    sample(
+      segmentMaxGrad,
+      {
+        x: levels,
+        y: Float64Array.from({ length: 3 * cols }, (_, i) => i % 4),
+        ties: integers(3 * cols, 5).map((n) => n + 1),
+        owner,
+        dy: floats(3 * cols),
+      },
+      { dx: rows * cols },
+      { rows, cols },
+    ),
     sample(dropout, { x, key }, { y: rows * cols }, { n: rows * cols, ...draw }),
-    ...[false, true].flatMap((dropped) => {
-      const shared = { q, k, v, tiles, ...(dropped && { key }) };
-      const size = { count: 4, heads, ...(dropped && draw) };
-      return [
-        sample(attention(width, dropped) as unknown as Kernel, shared, { y: q.length, lse: lse.length }, size),
-        sample(
-          attentionGrad(width, dropped) as unknown as Kernel,
-          { ...shared, y, dy, lse },
-          { dq: q.length, dkv: 2 * q.length },
-          { ...size, rows },
-        ),
-      ];
-    }),
+    sample(crossTiles, { tiles, owner, spans: keySpans }, { turned: tiles.length }, { count: 4 }),
+    ...[false, true].flatMap((dropped) =>
+      [false, true].flatMap((causal) =>
+        [
+          { given: { q, k, v, tiles }, keyTiles: tiles, keyRows: rows },
+          { given: { q, k: keys, v: values, tiles: crossed }, keyTiles, keyRows },
+        ].flatMap(({ given, keyTiles, keyRows }) => {
+          const shared = { ...given, ...(dropped && { key }) };
+          const size = { count: 4, keyRows, heads, ...(dropped && draw) };
+          return [
+            sample(attention(width, dropped, causal) as unknown as Kernel, shared, { y: q.length, lse: lse.length }, size),
+            sample(
+              attentionGrad(width, dropped, causal) as unknown as Kernel,
+              { ...shared, keyTiles, y, dy, lse },
+              { dq: q.length, dkv: 2 * given.k.length },
+              { ...size, rows, keyCount: keyTiles.length / 5 },
+            ),
+          ];
+        }),
+      ),
+    ),
   ];
 };
 
-const moves = (): Sample[] => [
-  sample(permute, { x: floats(120) }, { y: 120 }, { n: 120, n1: 2, n2: 3, n3: 4, n4: 5, s0: 0, s1: 60, s2: 1, s3: 3, s4: 12 }),
-  sample(window, { x: floats(60) }, { y: 24 }, { n: 24, size: 2, whole: 5, inner: 4, start: 3 }),
-  sample(window, { x: floats(24) }, { y: 60 }, { n: 60, size: 5, whole: 2, inner: 4, start: -3 }),
-];
+const moves = (): Sample[] =>
+  WORDS.flatMap((dtype) =>
+    (
+      [
+        [permute(dtype), 120, 120, { n: 120, n1: 2, n2: 3, n3: 4, n4: 5, s0: 0, s1: 60, s2: 1, s3: 3, s4: 12 }],
+        [permute(dtype), 12, 60, { n: 60, n1: 1, n2: 3, n3: 5, n4: 4, s0: 0, s1: 0, s2: 4, s3: 0, s4: 1 }],
+        [window(dtype), 60, 24, { n: 24, size: 2, whole: 5, inner: 4, start: 3 }],
+        [window(dtype), 24, 60, { n: 60, size: 5, whole: 2, inner: 4, start: -3 }],
+        [paste(dtype), 24, whole(dtype, 60), { n: 24, size: 2, whole: 5, inner: 4, start: 3 }],
+      ] as const
+    ).map(([kernel, length, y, params]) => sample(kernel as unknown as Kernel, { x: whole(dtype, length) }, { y }, params)),
+  );
 
-const optimizer = (): Sample[] => [
-  sample(clipScale, { squares: floats(9, 0, 2) }, { clip: 2 }, { n: 9, most: 1 }),
-  sample(
-    adamw,
-    {
-      g: floats(300),
-      hyper: Float64Array.of(1e-3, 0.9, 0.999, 1e-8, 0.19, 0.002, 0.1, 0.001).map(Math.fround),
-      clip: Float64Array.of(2, 0.5),
-    },
-    { w: floats(300), m: floats(300, -0.1, 0.1), v: floats(300, 0, 0.1) },
-    { n: 300, decay: Math.fround(0.1) },
-  ),
+const optimizer = (): Sample[] => {
+  const n = 300;
+  const clip = Float64Array.of(2, 0.5);
+  /** The row that is read lies after one that is not. */
+  const second = (...row: number[]) => Float64Array.of(...row.map(() => 9), ...row.map(Math.fround));
+  const params = { n, slot: 1 };
+  const adam = second(1e-3, 0.9, 0.999, 1e-8, 0.19, 0.002, 0.1, 0.001, 0.1, 0.05);
+  const descent = second(0.1, 0.05, 0.9, 0.8, 1, 0.9);
+  return [
+    sample(clipScale, { squares: floats(9, 0, 2) }, { clip: 2 }, { n: 9, most: 1 }),
+    sample(adamw, { g: floats(n), hyper: adam, clip }, { w: floats(n), m: floats(n, -0.1, 0.1), v: floats(n, 0, 0.1) }, params),
+    sample(sgd(true), { g: floats(n), hyper: descent, clip }, { w: floats(n), m: floats(n) }, params),
+    sample(sgd(false) as unknown as Kernel, { g: floats(n), hyper: descent, clip }, { w: floats(n) }, params),
+  ];
+};
+
+const anomalies = (): Sample[] => [
+  sample(nans, { x: floats(1000).map((x, i) => (i % 97 ? x : Number.NaN)) }, { counts: Uint32Array.of(1, 2, 3) }, { n: 1000, slot: 1 }),
 ];
 
 const constants = (): Sample[] =>
@@ -174,5 +304,5 @@ const constants = (): Sample[] =>
 /** Every kernel, in each variant that ops use. */
 export function samples(): Sample[] {
   drawn = 0;
-  return [constants, elementwise, rowwise, products, streams, moves, optimizer].flatMap((make) => make());
+  return [constants, anomalies, elementwise, casts, rowwise, folds, products, streams, moves, optimizer].flatMap((make) => make());
 }

@@ -1,21 +1,26 @@
 /** A table of vectors, looked up by index. */
 
-import { gather } from "../autograd/ops.ts";
+import { gather, mul, sub } from "../autograd/ops.ts";
 import type { Key } from "../src/key.ts";
 import type { Index } from "../src/stream.ts";
-import { keep, normal, type Tensor, tensor } from "../src/tensor.ts";
+import { keep, scoped, type Tensor, tensor } from "../src/tensor.ts";
+import { type Init, initial } from "./init.ts";
 
 /** y[i] = weight[index[i]].   weight [rows, width], an index of M places -> [M, width] */
 export class Embedding {
   readonly weight: Tensor;
 
-  /** Rows from N(0, deviation^2); `padding` names a row that starts at zero, as torch.nn.Embedding's padding_idx. */
-  constructor(rows: number, width: number, key: Key | null, deviation = 0.02, padding = -1) {
-    if (!key || padding < 0) this.weight = keep(normal(key, deviation, [rows, width]));
-    else {
-      const values = key.normals(rows * width).map((value) => value * deviation);
-      values.fill(0, padding * width, (padding + 1) * width);
-      this.weight = keep(tensor(values, [rows, width]));
+  /**
+   * Without a key, rows are to be loaded.
+   * @param init how rows begin; a number is the deviation of a normal distribution.
+   * @param padding a row that starts at zero, as torch.nn.Embedding's padding_idx.
+   */
+  constructor(rows: number, width: number, key: Key | null, init: number | Init = 0.02, padding = -1) {
+    this.weight = initial(init, key, [rows, width]);
+    if (key && padding >= 0) {
+      const whole = this.weight;
+      this.weight = keep(scoped(() => sub(whole, mul(whole, oneRow(rows, padding))))); // w - w is 0, w - 0 is w
+      whole.free();
     }
   }
 
@@ -23,3 +28,10 @@ export class Embedding {
     return gather(this.weight, index);
   }
 }
+
+/** 1 in one row, else 0.   [rows, 1] */
+const oneRow = (rows: number, row: number): Tensor => {
+  const values = new Float32Array(rows);
+  values[row] = 1;
+  return tensor(values, [rows, 1]);
+};

@@ -1,7 +1,7 @@
 /** The cpu device: WebAssembly memory, the kernels compiled from AssemblyScript on one or more threads, and the loops of those that have none. */
 
 import { bytesOf, type Dtype, type Kernel, type Values, valuesOf, variantOf } from "../kernels/kernel.ts";
-import { type Command, callOf, type Region, type Reply, shares, WORTHWHILE } from "./cpu/calls.ts";
+import { type Command, callOf, paramsOf, type Region, type Reply, shares, WORTHWHILE } from "./cpu/calls.ts";
 import { bottomOf, Engine, functionsOf, grow, MOST_BYTES, memoryOf } from "./cpu/engine.ts";
 import { type Control, controlFor } from "./cpu/team.ts";
 import type { Start } from "./cpu/worker.ts";
@@ -300,14 +300,13 @@ export async function openCpu({
       const named = Object.entries(buffers) as [string, Region][];
       const { compiled } = kernel;
       if (!compiled) return queue.run(kernel, { do: "loops", kernel: variantOf(kernel), buffers: named, params }, named, params);
-      const pieces = shares(compiled, params, threads, least);
-      const bytes = pieces.map((count) =>
-        compiled.scratch ? compiled.scratch(compiled.split ? { ...params, [compiled.split.over]: count } : params) : 0,
-      );
-      const scratch = compiled.scratch ? bytes.map((size) => heap.take(size)) : [];
+      const parts = shares(compiled, params, threads, least);
+      const scratch = compiled.scratch
+        ? parts.pieces.map((count) => heap.take(compiled.scratch?.(paramsOf(params, parts.split, count)) ?? 0))
+        : [];
       const addresses = compiled.buffers.map((name) => (name === null ? 0 : regionOf(buffers[name]).address));
       try {
-        queue.run(kernel, callOf(kernel, compiled, addresses, params, pieces, scratch), named, params);
+        queue.run(kernel, callOf(kernel, compiled, addresses, params, parts, scratch), named, params);
       } finally {
         for (const address of scratch) heap.give(address); // the queue keeps order: whoever takes it next writes after this
       }

@@ -1,12 +1,42 @@
-/** The front door of the framework: devices, tensors, ops and gradients. */
+/**
+ * The front door of the framework: devices, tensors, ops and gradients.
+ * @module geneformer-ts
+ */
 
-export { checkGradients } from "../autograd/check.ts";
+export { detectAnomaly } from "../autograd/anomaly.ts";
+export { type CheckOptions, checkGradients, type Point } from "../autograd/check.ts";
+export { checkpoint } from "../autograd/checkpoint.ts";
 export * from "../autograd/ops.ts";
 export { StepKey } from "../autograd/stepkey.ts";
-export { type Back, inference, op, valueAndGrad } from "../autograd/tape.ts";
+export { type Application, accumulate, type Back, inference, op, type ValueAndGrad, valueAndGrad, vjp } from "../autograd/tape.ts";
+export {
+  type Arrays,
+  type Compiled,
+  type Dtype,
+  each,
+  type Floats,
+  GRID_X,
+  type Kernel,
+  kernel,
+  LANES,
+  lanes,
+  type Named,
+  type Params,
+  type Pass,
+  type Scalar,
+  type Scratch,
+  type Split,
+  type Values,
+  type Variant,
+  variants,
+} from "../kernels/kernel.ts";
 export { IGNORED } from "../kernels/loss.ts";
+export type { Pair } from "../kernels/random.ts";
+export { eachColumn, eachRow } from "../kernels/rows.ts";
 export * from "./device.ts";
+export { DeviceLost, OutOfMemory, type Shortage } from "./errors.ts";
 export { Key } from "./key.ts";
-export type { Shape } from "./shape.ts";
+export { bind, broadcast, type Shape } from "./shape.ts";
+export { type Needs, needs, prepare } from "./shapes.ts";
 export * from "./stream.ts";
-export { empty, full, integers, keep, normal, ones, scoped, Tensor, tensor, zeros } from "./tensor.ts";
+export { empty, full, integers, keep, normal, ones, run, scoped, Tensor, tensor, zeros } from "./tensor.ts";

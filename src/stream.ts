@@ -1,23 +1,25 @@
 /** The host's tables for a stream of cells: which rows make a cell, who owns a row, and an index with its inverse. */
 
-import { TILE } from "../kernels/attention.ts";
+import { FIELDS, TILE } from "../kernels/attention.ts";
 import { NOBODY } from "../kernels/segment.ts";
 import { integers, type Tensor } from "./tensor.ts";
 
 /**
- * Cells in a stream of N rows, one after the other. Rows beyond the last cell are the dead tail: attention gives them zeros, means leave them out.
- * Tables are padded to capacities, so that every batch of a training run has the same shapes.
+ * Cells in a stream of N rows, one after the other. Rows of no cell, such as the tail beyond the last, are dead: attention gives them zeros, means
+ * leave them out. Tables are padded to capacities, so that every batch of a training run has the same shapes.
  */
 export interface Segments {
-  /** Rows in the stream, the tail included. */
+  /** Rows in the stream, the dead ones included. */
   readonly rows: number;
   /** Cells, those of length 0 that fill the capacity included. */
   readonly count: number;
+  /** Rows of each cell, on the host; without those that fill the capacity. */
+  readonly lengths: readonly number[];
   /** u32 [count, 2]: each cell's first row, and the row after its last. */
   readonly spans: Tensor;
   /** u32 [rows]: the cell a row belongs to, or NOBODY. */
   readonly owner: Tensor;
-  /** u32 [tiles, 4]: query tiles for attention, as kernels/attention.ts reads them: first row, row after the last, and the cell's span. */
+  /** u32 [tiles, 5]: tiles for attention, as kernels/attention.ts reads them, in which every row looks at its own cell. */
   readonly tiles: Tensor;
 }
 
@@ -29,29 +31,39 @@ export interface Capacities {
   readonly tiles?: number;
 }
 
-/** The tiles of cells of some lengths in a stream of `rows`, the tail's included. */
-export function tilesOf(lengths: readonly number[], rows: number): number[] {
+/** A cell's first row, and the row after its last. */
+type Span = readonly [from: number, to: number];
+
+/** The spans of cells of some lengths, one after the other. */
+export function spansOf(lengths: readonly number[]): Span[] {
+  let end = 0;
+  return lengths.map((length) => {
+    end += length;
+    return [end - length, end];
+  });
+}
+
+/** The tiles of a stream of `rows`: of its cells, and of the dead rows between and after them. */
+export function tilesOf(spans: readonly Span[], rows: number): number[] {
   const tiles: number[] = [];
-  const cut = (from: number, to: number, dead: boolean) => {
-    for (let row = from; row < to; row += TILE) tiles.push(row, Math.min(row + TILE, to), dead ? 0 : from, dead ? 0 : to);
+  const cut = (first: number, end: number, from: number, to: number) => {
+    for (let row = first; row < end; row += TILE) tiles.push(row, Math.min(row + TILE, end), from, to, from);
   };
-  let from = 0;
-  for (const length of lengths) {
-    cut(from, from + length, false);
-    from += length;
+  let done = 0;
+  for (const [from, to] of spans.filter(([from, to]) => from < to)) {
+    cut(done, from, 0, 0);
+    cut(from, to, from, to);
+    done = to;
   }
-  cut(from, rows, true);
+  cut(done, rows, 0, 0);
   return tiles;
 }
 
 /** The most tiles that cells of any lengths can take in a stream: every cell, and the tail, may waste a part of one. */
 export const mostTiles = (rows: number, cells: number): number => Math.ceil(rows / TILE) + cells + 1;
 
-/**
- * Tables for cells of the given lengths.
- * @throws RangeError when they do not fit the capacities.
- */
-export function segments(lengths: readonly number[], capacities: Capacities = {}): Segments {
+/** Tables for cells of the given lengths, of which those spans count. */
+function tables(lengths: readonly number[], counted: readonly Span[], capacities: Capacities): Segments {
   const used = lengths.reduce((a, b) => a + b, 0);
   const rows = capacities.rows ?? used;
   const count = capacities.cells ?? lengths.length;
@@ -64,39 +76,44 @@ export function segments(lengths: readonly number[], capacities: Capacities = {}
 
   const spans = new Uint32Array(2 * count).fill(used);
   const owner = new Uint32Array(rows).fill(NOBODY);
-  let from = 0;
-  lengths.forEach((length, cell) => {
-    spans.set([from, from + length], 2 * cell);
-    owner.fill(cell, from, from + length);
-    from += length;
+  counted.forEach(([from, to], cell) => {
+    spans.set([from, to], 2 * cell);
+    owner.fill(cell, from, to);
   });
-  const made = tilesOf(lengths, rows);
-  const tiles = new Uint32Array(4 * (capacities.tiles ?? made.length / 4));
+  const made = tilesOf(counted, rows);
+  const tiles = new Uint32Array(FIELDS * (capacities.tiles ?? made.length / FIELDS));
   if (made.length > tiles.length)
-    throw new RangeError(`segments(lengths): ${made.length / 4} attention tiles do not fit ${tiles.length / 4}`);
+    throw new RangeError(`segments(lengths): ${made.length / FIELDS} attention tiles do not fit ${tiles.length / FIELDS}`);
   tiles.set(made);
-  return { rows, count, spans: integers(spans, [count, 2]), owner: integers(owner), tiles: integers(tiles, [tiles.length / 4, 4]) };
+  return {
+    rows,
+    count,
+    lengths: counted.map(([from, to]) => to - from),
+    spans: integers(spans, [count, 2]),
+    owner: integers(owner),
+    tiles: integers(tiles, [tiles.length / FIELDS, FIELDS]),
+  };
 }
 
-/** Which part of each cell a mean is taken over: its rows without `head` first and `tail` last ones, such as <cls> and <eos>. */
+/**
+ * Tables for cells of the given lengths.
+ * @throws RangeError when they do not fit the capacities.
+ */
+export const segments = (lengths: readonly number[], capacities: Capacities = {}): Segments =>
+  tables(lengths, spansOf(lengths), capacities);
+
+/** A part of each cell: its rows without `head` first and `tail` last ones, such as <cls> and <eos>, which are dead here. @throws as `segments`. */
 export function inner(lengths: readonly number[], head: number, tail: number, capacities: Capacities = {}): Segments {
-  const whole = segments(lengths, capacities);
-  if (head === 0 && tail === 0) return whole;
-  const spans = new Uint32Array(2 * whole.count);
-  const owner = new Uint32Array(whole.rows).fill(NOBODY);
-  let from = 0;
-  lengths.forEach((length, cell) => {
-    const [first, last] = [from + head, Math.max(from + head, from + length - tail)];
-    spans.set([first, last], 2 * cell);
-    owner.fill(cell, first, last);
-    from += length;
-  });
-  whole.spans.write(spans);
-  whole.owner.write(owner);
-  return whole;
+  const parts = spansOf(lengths).map(([from, to]): Span => [from + head, Math.max(from + head, to - tail)]);
+  const { cells = lengths.length, tiles } = capacities;
+  // the dead rows before each part take a tile more
+  return tables(lengths, parts, tiles === undefined ? capacities : { ...capacities, tiles: tiles + cells });
 }
 
-/** An index into rows, with its inverse: made on the host, so that adding gradients up again needs no atomics. */
+/**
+ * An index into rows, with its inverse: made on the host, so that adding gradients up again needs no atomics. An index made on the device is a tensor
+ * of u32 or i32, which `gather` and `scatterAdd` take as it is and invert there.
+ */
 export interface Index {
   /** Rows of the table it points into. */
   readonly rows: number;
@@ -110,9 +127,8 @@ export interface Index {
 
 /**
  * An index of places into a table of `rows`.
- * @param count places that count: those after it read their row and give it no gradient (the dead tail). Default: all.
- * @param frozen a row that gets no gradient, as PyTorch's padding_idx.
- * @param gradients false leaves the inverse out, where nothing will be added up again.
+ * @param options `count`: places that count; those after it read their row and give it no gradient (the dead tail); default: all. `frozen`: a row
+ *   that gets no gradient, as PyTorch's padding_idx. `gradients`: false leaves the inverse out, where nothing will be added up again.
  * @throws RangeError for a value that is not a row.
  */
 export function index(values: ArrayLike<number>, rows: number, { count = values.length, frozen = -1, gradients = true } = {}): Index {

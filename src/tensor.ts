@@ -25,12 +25,24 @@ class Storage {
   }
 }
 
+/** What tells the tensors of all copies of this library. */
+const BRAND = Symbol.for("geneformer-ts.tensor");
+
+/** Is this a tensor, but of another copy of this library? Two engines in one page do not know each other's. */
+export const isForeign = (value: unknown): boolean =>
+  typeof value === "object" && value !== null && BRAND in value && !(value instanceof Tensor);
+
 export class Tensor {
   readonly shape: Shape;
   readonly dtype: Dtype;
   readonly device: Device;
   readonly #storage: Storage;
   #holds = 1;
+
+  /** Marks tensors for `isForeign`. */
+  get [BRAND](): true {
+    return true;
+  }
 
   constructor(shape: Shape, storage: Storage) {
     this.shape = shape;
@@ -45,18 +57,24 @@ export class Tensor {
     return sizeOf(this.shape);
   }
 
+  /** Has it not been freed yet? */
+  get alive(): boolean {
+    return this.#holds > 0;
+  }
+
   /** The buffer. @throws Error once the tensor has been freed. */
   get memory(): Memory {
     if (this.#holds === 0)
       throw new Error(
         `tensor ${show(this.shape)}: used after it was freed; return it from its scope, or keep() it there, to use it outside`,
       );
+    noted?.add(this);
     return this.#storage.memory;
   }
 
   /** The same numbers in another shape of the same size, sharing the buffer. */
   withShape(shape: Shape): Tensor {
-    if (this.#holds === 0) return this.memory as never; // throws
+    this.memory; // throws, where it was freed
     return new Tensor(shape, this.#storage);
   }
 
@@ -102,7 +120,7 @@ export class Tensor {
 let scope: Set<Tensor> | null = null;
 
 /** Every tensor in a result: a tensor, or arrays and plain objects of them. */
-function* tensorsIn(result: unknown): Generator<Tensor> {
+export function* tensorsIn(result: unknown): Generator<Tensor> {
   if (result instanceof Tensor) yield result;
   else if (Array.isArray(result)) for (const value of result) yield* tensorsIn(value);
   else if (result !== null && typeof result === "object" && Object.getPrototypeOf(result) === Object.prototype)
@@ -129,6 +147,22 @@ export function scoped<T>(f: () => T): T {
     else outer?.add(t);
   }
   return result;
+}
+
+/** Whoever is used while somebody notes it. */
+let noted: Set<Tensor> | null = null;
+
+/** Run f and note every tensor whose numbers it uses. */
+export function noting<T>(f: () => T): { readonly result: T; readonly used: ReadonlySet<Tensor> } {
+  const outer = noted;
+  const used = new Set<Tensor>();
+  noted = used;
+  try {
+    return { result: f(), used };
+  } finally {
+    noted = outer;
+    for (const t of used) outer?.add(t);
+  }
 }
 
 /** Take tensors out of the scope they were made in: they live until they are freed by hand. For parameters and state. */
@@ -191,6 +225,10 @@ export function run<I extends Named<Dtype>, O extends Named<Dtype>, P extends Na
   const buffers: Record<string, Memory> = {};
   let on: Device | null = onlyShapes();
   const bindTensor = (name: string, dtype: Dtype, t: Tensor) => {
+    if (!(t instanceof Tensor))
+      throw new TypeError(
+        `${kernel.name}: ${name} must be a tensor but is ${typeof t === "object" ? "none" : `the ${typeof t} ${String(t)}`}; make one with tensor(values, shape)`,
+      );
     on ??= t.device;
     if (t.device !== on && on.name !== "shapes")
       throw new TypeError(

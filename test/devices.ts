@@ -17,9 +17,16 @@ const known: Readonly<Record<Known, readonly [DeviceName, OpenOptions]>> = {
 };
 const names = Object.keys(known) as Known[];
 
-const wanted = (globalThis.process?.env.TEST_DEVICES ||
-  (import.meta as { env?: Record<string, string> }).env?.TEST_DEVICES ||
-  names.join(",")) as string;
+/** Do the tests run in a page? */
+export const inPage = typeof document !== "undefined";
+
+/** A setting of the run: from the environment, or in a page from what the runner wrote in its place. */
+export const setting = (name: "TEST_DEVICES" | "TEST_SEED"): string | undefined => {
+  const page = (import.meta as { env?: Readonly<Record<string, string>> }).env;
+  return globalThis.process?.env?.[name] || page?.[name] || undefined;
+};
+
+const wanted = setting("TEST_DEVICES") ?? names.join(",");
 const chosen: readonly Known[] = wanted.split(",").map((given) => {
   const name = names.find((device) => device === given.trim());
   if (!name) throw new RangeError(`TEST_DEVICES: there is no device "${given}"; give some of ${names.join(", ")}`);

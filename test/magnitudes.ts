@@ -99,7 +99,53 @@ export function crossEntropy(
   return [Float64Array.of(loss), join(dx)];
 }
 
-/** As kernels/attention.ts has it, with every product positive; `width` is C, `keep` the most that dropout scales by. */
+/** The same with class weights w and smoothing e: loss = sum_i sum_j t[i,j] (lse[i] - x[i,j]) / d, where t = (1 - e) w [label] + e / n w. */
+export function crossEntropyWeighted(
+  x: Float64Array,
+  dloss: Float64Array,
+  labels: readonly number[],
+  weights: readonly number[],
+  smoothing: number,
+  count: number,
+  ignored: number,
+): Float64Array[] {
+  const n = weights.length;
+  const d = count || labels.reduce((sum, label) => sum + (label === ignored ? 0 : weights[label]), 0) || 1;
+  let loss = 0;
+  const dx = rowsOf(x, n).map((row, i) => {
+    if (labels[i] === ignored) return new Float64Array(n);
+    const { p, log, spread } = probabilities(row);
+    const target = weights.map((w, j) => (Number(j === labels[i]) * (1 - smoothing) + smoothing / n) * w);
+    const all = sumOf(n, (j) => target[j]);
+    loss += sumOf(n, (j) => (target[j] * (2 * Math.abs(log) + spread + Math.abs(row[j]))) / d);
+    return p.map((v, j) => (Math.abs(dloss[0]) / d) * (all * v * (spread + 2 * Math.abs(log)) + target[j]));
+  });
+  return [Float64Array.of(loss), join(dx)];
+}
+
+/** The mean of (a - b)^2, and da = 2 (a - b) dy / n = -db: what cancels in a - b is lost. */
+export function mse(a: Float64Array, b: Float64Array, dy: Float64Array): Float64Array[] {
+  const d = a.map((v, i) => Math.abs(v) + Math.abs(b[i]));
+  const grad = d.map((v) => (2 * v * Math.abs(dy[0])) / d.length);
+  return [Float64Array.of(sumOf(d.length, (i) => d[i] ** 2) / d.length), grad, grad];
+}
+
+/** The largest of each segment's rows, of which each has a share of dy. */
+export function segmentMax(x: Float64Array, dy: Float64Array, lengths: readonly number[], count: number, cols: number): Float64Array[] {
+  const y = new Float64Array(count * cols);
+  const dx = new Float64Array(x.length);
+  let row = 0;
+  lengths.forEach((length, b) => {
+    for (const end = row + length; row < end; row++)
+      for (let j = 0; j < cols; j++) {
+        y[b * cols + j] = Math.max(y[b * cols + j], Math.abs(x[row * cols + j]));
+        dx[row * cols + j] = Math.abs(dy[b * cols + j]);
+      }
+  });
+  return [y, dx];
+}
+
+/** As kernels/attention.ts has it, with every product positive; `width` is C, `keep` the most that dropout scales by, `keys` the keys' lengths. */
 export function attention(
   args: readonly Float64Array[],
   dy: Float64Array,
@@ -107,17 +153,21 @@ export function attention(
   width: number,
   heads: number,
   keep: number,
+  { keys = lengths, causal = false }: { readonly keys?: readonly number[]; readonly causal?: boolean } = {},
 ): Float64Array[] {
   const [q, k, v] = args;
   const [y, dq, dk, dv] = [dy, q, k, v].map((x) => new Float64Array(x.length));
   const d = width / heads;
-  let from = 0;
-  for (const length of lengths) {
+  let [from, fromKey] = [0, 0];
+  lengths.forEach((rows, cell) => {
     for (let head = 0; head < heads; head++) {
       const at = (i: number) => (from + i) * width + head * d;
-      for (let i = 0; i < length; i++) {
+      const key = (j: number) => (fromKey + j) * width + head * d;
+      for (let i = 0; i < rows; i++) {
+        const length = causal ? Math.min(keys[cell], i + 1) : keys[cell];
+        if (length === 0) continue;
         const dot = (x: Float64Array, z: Float64Array, j: number, f: (v: number) => number) =>
-          sumOf(d, (c) => f(x[at(i) + c] * z[at(j) + c]));
+          sumOf(d, (c) => f(x[at(i) + c] * z[key(j) + c]));
         const scores = Float64Array.from({ length }, (_, j) => dot(q, k, j, (v) => v) / Math.sqrt(d));
         const { p, log, spread } = probabilities(scores);
         const parts = Float64Array.from({ length }, (_, j) => dot(q, k, j, Math.abs) / Math.sqrt(d));
@@ -127,15 +177,83 @@ export function attention(
         for (let j = 0; j < length; j++) {
           const dScore = (weight[j] * (dWeight[j] + delta)) / Math.sqrt(d);
           for (let c = 0; c < d; c++) {
-            y[at(i) + c] += keep * weight[j] * Math.abs(v[at(j) + c]);
-            dq[at(i) + c] += dScore * Math.abs(k[at(j) + c]);
-            dk[at(j) + c] += dScore * Math.abs(q[at(i) + c]);
-            dv[at(j) + c] += keep * weight[j] * Math.abs(dy[at(i) + c]);
+            y[at(i) + c] += keep * weight[j] * Math.abs(v[key(j) + c]);
+            dq[at(i) + c] += dScore * Math.abs(k[key(j) + c]);
+            dk[key(j) + c] += dScore * Math.abs(q[at(i) + c]);
+            dv[key(j) + c] += keep * weight[j] * Math.abs(dy[at(i) + c]);
           }
         }
       }
     }
-    from += length;
-  }
+    from += rows;
+    fromKey += keys[cell];
+  });
   return [y, dq, dk, dv];
+}
+
+/** A magnitude of an op of rows and their dy. */
+type OfRows = (x: Float64Array, dy: Float64Array) => Float64Array[];
+
+/** The same along the middle axis of [outer, n, inner]; what has another size than x has no such axis. */
+export const inside =
+  (ofRows: OfRows, outer: number, n: number, inner: number): OfRows =>
+  (x, dy) => {
+    const moved = (values: Float64Array, a: number, b: number) =>
+      values.length === x.length
+        ? values.map((_, i) => values[(Math.floor(i / (a * b)) * a + (i % a)) * b + (Math.floor(i / a) % b)])
+        : values;
+    if (x.length !== outer * n * inner) throw new RangeError(`inside: ${x.length} numbers are not ${outer} x ${n} x ${inner}`);
+    return ofRows(moved(x, n, inner), moved(dy, n, inner)).map((values) => moved(values, inner, n));
+  };
+
+/** y = x - log sum exp x, relative to what is subtracted; dx = dy - exp(y) sum dy */
+export function logSoftmax(x: Float64Array, dy: Float64Array, n: number): Float64Array[] {
+  const rows = rowsOf(x, n).map((row, i) => {
+    const { p, log, spread } = probabilities(row);
+    const d = dy.subarray(i * n, (i + 1) * n).map(Math.abs);
+    const y = row.map((v) => spread + Math.abs(v - log));
+    const total = sumOf(n, (j) => d[j]);
+    return { y, dx: d.map((v, j) => v + p[j] * y[j] * total) };
+  });
+  return [join(rows.map(({ y }) => y)), join(rows.map(({ dx }) => dx))];
+}
+
+/** y = log sum exp x, and dx = dy exp(x - y) */
+export function logSumExp(x: Float64Array, dy: Float64Array, n: number): Float64Array[] {
+  const rows = rowsOf(x, n).map((row, i) => {
+    const { p, log, spread } = probabilities(row);
+    return { y: 2 * Math.abs(log) + spread, dx: p.map((v) => Math.abs(dy[i]) * v * (2 * Math.abs(log) + spread)) };
+  });
+  return [Float64Array.from(rows, ({ y }) => y), join(rows.map(({ dx }) => dx))];
+}
+
+/** y = scale sum (x - mean)^2 and dx = 2 scale dy (x - mean), with nothing cancelled */
+export function variance(x: Float64Array, dy: Float64Array, n: number, scale: number): Float64Array[] {
+  const rows = rowsOf(x, n).map((row, i) => {
+    const mean = sumOf(n, (j) => Math.abs(row[j])) / n;
+    const d = row.map((v) => Math.abs(v) + mean);
+    return { y: scale * sumOf(n, (j) => d[j] ** 2), dx: d.map((v) => 2 * scale * Math.abs(dy[i]) * v) };
+  });
+  return [Float64Array.from(rows, ({ y }) => y), join(rows.map(({ dx }) => dx))];
+}
+
+/** The number found is exact; of the gradient a share is rounded once, for as many as tie. */
+export const extreme = (x: Float64Array, dy: Float64Array): Float64Array[] => {
+  const most = (values: Float64Array) => values.reduce((a, v) => Math.max(a, Math.abs(v)), 0);
+  return [dy.map(() => 0), x.map(() => most(dy))];
+};
+
+/** y = x r weight, and dx = r (g - x r mean(g x r)) with g = dy weight */
+export function rmsNorm(x: Float64Array, weight: Float64Array, dy: Float64Array, n: number, eps: number): Float64Array[] {
+  const dweight = new Float64Array(n);
+  const rows = rowsOf(x, n).map((row, i) => {
+    const r = 1 / Math.sqrt(sumOf(n, (j) => row[j] ** 2) / n + eps);
+    const xhat = row.map((v) => Math.abs(v) * r);
+    const d = dy.subarray(i * n, (i + 1) * n).map(Math.abs);
+    const g = d.map((v, j) => v * Math.abs(weight[j]));
+    const meanGx = sumOf(n, (j) => g[j] * xhat[j]) / n;
+    for (let j = 0; j < n; j++) dweight[j] += d[j] * xhat[j];
+    return { y: xhat.map((v, j) => v * Math.abs(weight[j])), dx: g.map((v, j) => r * (v + xhat[j] * meanGx)) };
+  });
+  return [join(rows.map(({ y }) => y)), join(rows.map(({ dx }) => dx)), dweight];
 }

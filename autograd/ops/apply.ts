@@ -1,11 +1,26 @@
 /** Kernels applied to tensors without a derivative: what ops and their ways back are made of. */
 
-import { type BinaryName, map as mapKernel, type UnaryName, zipBroadcast, zip as zipKernel } from "../../kernels/elementwise.ts";
+import {
+  type BinaryName,
+  map as mapKernel,
+  type TernaryName,
+  type UnaryName,
+  zipBroadcast,
+  zip as zipKernel,
+  zipThree as zipThreeKernel,
+} from "../../kernels/elementwise.ts";
+import type { Word } from "../../kernels/permute.ts";
 import { sumColumns, sumRows } from "../../kernels/reduce.ts";
 import { broadcast, MAX_AXES, type Shape, sameShape, show, sizeOf, stridesOf } from "../../src/shape.ts";
 import { full, run, type Tensor } from "../../src/tensor.ts";
 
 export const map = (name: UnaryName, a: Tensor): Tensor => run(mapKernel(name), { a }, { z: a.shape }, { n: a.size }).z;
+
+/** The dtype of what is to be moved. @throws TypeError for f16, of which two lie in a word. */
+export function wordOf(signature: string, x: Tensor): Word {
+  if (x.dtype === "f16") throw new TypeError(`${signature}: x is f16, which is for storage alone; give f32, u32 or i32`);
+  return x.dtype;
+}
 
 /** Sizes and strides of a shape, brought to five axes: what a kernel that walks coordinates takes. */
 export const fiveAxes = (op: string, shape: Shape): number[] => {
@@ -27,6 +42,24 @@ export function zip(name: BinaryName, a: Tensor, b: Tensor): Tensor {
   const [a0, a1, a2, a3, a4] = stretched(name, a.shape, shape);
   const [b0, b1, b2, b3, b4] = stretched(name, b.shape, shape);
   return run(zipBroadcast(name), { a, b }, { z: shape }, { n: sizeOf(shape), n1, n2, n3, n4, a0, a1, a2, a3, a4, b0, b1, b2, b3, b4 }).z;
+}
+
+/** Of three, all stretching. */
+export function zipThree(name: TernaryName, a: Tensor, b: Tensor, d: Tensor): Tensor {
+  let shape = a.shape;
+  try {
+    for (const other of [b, d]) shape = broadcast(name, shape, other.shape);
+  } catch (cause) {
+    const shapes = [a, b, d].map((t) => show(t.shape)).join(", ");
+    throw new RangeError(`${name}: ${shapes} do not broadcast to one shape; sizes must be equal or 1, from the last axis on`, { cause });
+  }
+  const [, n1, n2, n3, n4] = fiveAxes(name, shape);
+  const [a0, a1, a2, a3, a4] = stretched(name, a.shape, shape);
+  const [b0, b1, b2, b3, b4] = stretched(name, b.shape, shape);
+  const [d0, d1, d2, d3, d4] = stretched(name, d.shape, shape);
+  const sizes = { n: sizeOf(shape), n1, n2, n3, n4 };
+  const strides = { a0, a1, a2, a3, a4, b0, b1, b2, b3, b4, d0, d1, d2, d3, d4 };
+  return run(zipThreeKernel(name), { a, b, d }, { z: shape }, { ...sizes, ...strides }).z;
 }
 
 /** Undo a broadcast: add up along the axes that were stretched. */

@@ -1,8 +1,7 @@
 /** Attention inside segments, beside its derivative. */
 
-import { attentionGrad, attention as attentionKernel } from "../../kernels/attention.ts";
+import { attentionGrad, attention as attentionKernel, crossTiles } from "../../kernels/attention.ts";
 import { window } from "../../kernels/permute.ts";
-import { dropThreshold } from "../../kernels/random.ts";
 import { bind, show } from "../../src/shape.ts";
 import type { Segments } from "../../src/stream.ts";
 import { run, type Tensor } from "../../src/tensor.ts";
@@ -12,34 +11,58 @@ import { type Drop, draws } from "./dropout.ts";
 /** The widest head whose blocks fit 16 KiB of workgroup memory and 256 lanes (kernels/attention.ts). */
 const WIDEST = 128;
 
+export interface AttentionOptions {
+  /** Dropout of the weights with probability p, drawn from the key: the same draws in both directions. */
+  readonly drop?: Drop | null;
+  /** Place i of a segment sees places j <= i, both counted from where the segment begins in its own stream. */
+  readonly causal?: boolean;
+  /** The segments of keys and values, where these are another stream: segment b of the queries looks at segment b of the keys. */
+  readonly keys?: Segments;
+}
+
+/** The tiles of one stream, looking at the same segments of another. */
+const across = ({ tiles, owner }: Segments, { spans }: Segments): Tensor =>
+  run(crossTiles, { tiles, owner, spans }, { turned: tiles.shape }, { count: tiles.shape[0] }).turned;
+
 /**
- * Self-attention inside segments (Vaswani et al. 2017): each row mixes the v of its own segment by softmax(q . k / sqrt(D)).
- * The N x N weights are never held: the forward pass keeps a log-sum-exp per row and head, and the way back makes them anew.
- *   q, k, v [N, C], `heads` of width D = C / heads side by side -> [N, C]
- * @param drop dropout of the weights with probability p, drawn from the key: the same draws in both directions.
+ * Attention inside segments (Vaswani et al. 2017): each row mixes the v of its segment by softmax(q . k / sqrt(D)). Rows with nothing to look at get
+ * zeros. The N x M weights are never held: the forward pass keeps a log-sum-exp per row and head, and the way back makes them anew.
+ *   q [N, C], k, v [M, C], `heads` of width D = C / heads side by side -> [N, C]; M = N without `keys`
+ * @throws RangeError when shapes, segments and heads do not fit together, or heads are wider than the kernels can take.
  */
-export const attention = op("attention", (q: Tensor, k: Tensor, v: Tensor, segments: Segments, heads: number, drop: Drop | null = null) => {
-  const { n, c } = bind("attention", "n c, n c, n c", [q.shape, k.shape, v.shape]);
-  if (n !== segments.rows)
-    throw new RangeError(`attention(n c, n c, n c): the segments cover ${segments.rows} rows; got q ${show(q.shape)}`);
-  if (!Number.isInteger(heads) || heads < 1 || c % heads !== 0)
-    throw new RangeError(`attention(n c, n c, n c): width ${c} does not divide into ${heads} heads; got q ${show(q.shape)}`);
-  const dropped = drop !== null && dropThreshold(drop.p) > 0;
-  const width = c / heads;
-  if (width > WIDEST)
-    throw new RangeError(`attention(n c, n c, n c): heads are ${width} wide; at most ${WIDEST} are supported; got q ${show(q.shape)}`);
-  const { tiles } = segments;
-  const params = { count: tiles.shape[0], heads, ...(dropped && draws("attention", drop)) };
-  const shared = { q, k, v, tiles, ...(dropped && { key: drop.key.words }) };
-  const { y, lse } = run(attentionKernel(width, dropped), shared, { y: q.shape, lse: [n, heads] }, params);
-  return [
-    y,
-    [q, k, v, y, lse, ...(dropped ? [drop.key.words] : []), tiles],
-    (dy) => {
-      const outputs = { dq: q.shape, dkv: [2, n, c] };
-      const { dq, dkv } = run(attentionGrad(width, dropped), { ...shared, y, dy, lse }, outputs, { ...params, rows: n });
-      const half = (start: number) => run(window, { x: dkv }, { y: [n, c] }, { n: n * c, size: 1, whole: 2, inner: n * c, start }).y;
-      return [dq, half(0), half(1)];
-    },
-  ];
-});
+export const attention = op(
+  "attention",
+  (q: Tensor, k: Tensor, v: Tensor, segments: Segments, heads: number, { drop = null, causal = false, keys }: AttentionOptions = {}) => {
+    const signature = keys ? "n c, m c, m c" : "n c, n c, n c";
+    const { n, m = n, c } = bind("attention", signature, [q.shape, k.shape, v.shape]);
+    const fail = (why: string, given = `q ${show(q.shape)}`): never => {
+      throw new RangeError(`attention(${signature}): ${why}; got ${given}`);
+    };
+    if (n !== segments.rows) fail(`the segments cover ${segments.rows} rows`);
+    if (keys && m !== keys.rows) fail(`the segments of keys cover ${keys.rows} rows`, `k ${show(k.shape)}`);
+    if (keys && keys.lengths.length !== segments.lengths.length)
+      fail("each segment of queries needs one of keys", `${segments.lengths.length} and ${keys.lengths.length} segments`);
+    if (!Number.isInteger(heads) || heads < 1 || c % heads !== 0) fail(`width ${c} does not divide into ${heads} heads`);
+    const width = c / heads;
+    if (width > WIDEST) fail(`heads are ${width} wide; at most ${WIDEST} are supported`);
+
+    const dropped = drop !== null && draws("attention", drop).threshold > 0;
+    const tiles = keys ? across(segments, keys) : segments.tiles;
+    const shared = { q, k, v, tiles, ...(dropped && { key: drop.key.words }) };
+    const params = { count: tiles.shape[0], keyRows: m, heads, ...(dropped && draws("attention", drop)) };
+    const { y, lse } = run(attentionKernel(width, dropped, causal), shared, { y: q.shape, lse: [n, heads] }, params);
+    return [
+      y,
+      [q, k, v, y, lse, ...(dropped ? [drop.key.words] : []), tiles, ...(keys ? [keys.tiles, keys.owner, segments.spans] : [])],
+      (dy) => {
+        const keyTiles = keys ? across(keys, segments) : tiles;
+        const inputs = { ...shared, keyTiles, y, dy, lse };
+        const sizes = { ...params, rows: n, keyCount: keyTiles.shape[0] };
+        const { dq, dkv } = run(attentionGrad(width, dropped, causal), inputs, { dq: q.shape, dkv: [2, m, c] }, sizes);
+        const half = (start: number) =>
+          run(window("f32"), { x: dkv }, { y: [m, c] }, { n: m * c, size: 1, whole: 2, inner: m * c, start }).y;
+        return [dq, half(0), half(1)];
+      },
+    ];
+  },
+);

@@ -1,10 +1,11 @@
 /** Products of matrices, each beside its derivative. */
 
 import { matmul as matmulKernel } from "../../kernels/matmul.ts";
-import { bind, type Shape, sameShape, show, sizeOf } from "../../src/shape.ts";
+import { bind, broadcast, type Shape, sameShape, show, sizeOf } from "../../src/shape.ts";
 import { run, type Tensor } from "../../src/tensor.ts";
 import { op } from "../tape.ts";
 import { reduce, rowsOf, sumTo, zip } from "./apply.ts";
+import { broadcastTo } from "./shape.ts";
 
 interface Product {
   readonly ta?: boolean;
@@ -34,27 +35,40 @@ function product(
 /** Swap the last two of a signature's letters. */
 const turn = (letters: string, turned: boolean) => (turned ? letters.split(" ").reverse().join(" ") : letters);
 
+/** Do batches stretch to one another? */
+const meet = (a: Shape, b: Shape): boolean =>
+  a.every((size, i) => {
+    const other = b[i + b.length - a.length] ?? 1;
+    return size === other || size === 1 || other === 1;
+  });
+
+/** One side of a batched product, for the kernel: as it is where one matrix serves all or each has its own, else copied out to the whole batch. */
+const spread = (x: Tensor, lead: Shape): Tensor => {
+  const own = sizeOf(x.shape.slice(0, -2));
+  return own === 1 || own === sizeOf(lead) ? x : broadcastTo(x, [...lead, ...x.shape.slice(-2)]);
+};
+
 export interface Transposes {
   readonly transposeA?: boolean;
   readonly transposeB?: boolean;
 }
 
 /**
- * a b for the last two axes, the axes before them a batch: equal, or absent on one side.
+ * a b for the last two axes, the axes before them a batch, which stretch as numpy's do: equal, 1, or absent on one side.
  * `transposeA`, `transposeB` read that side transposed.   a [..., m, k], b [..., k, n] -> [..., m, n]
  */
 export const matmul = op("matmul", (a: Tensor, b: Tensor, { transposeA: ta = false, transposeB: tb = false }: Transposes = {}) => {
   const signature = `... ${turn("m k", ta)}, ... ${turn("k n", tb)}`;
   const { m, n } = bind("matmul", signature, [a.shape, b.shape]);
   const [leadA, leadB] = [a.shape.slice(0, -2), b.shape.slice(0, -2)];
-  if (leadA.length > 0 && leadB.length > 0 && !sameShape(leadA, leadB))
+  if (!meet(leadA, leadB))
     throw new RangeError(
-      `matmul(${signature}): batches differ; got ${show(a.shape)} and ${show(b.shape)}; make them equal, or leave one out`,
+      `matmul(${signature}): batches differ; got ${show(a.shape)} and ${show(b.shape)}; make them equal, or leave one out, or 1 where it repeats`,
     );
-  const lead = leadA.length > 0 ? leadA : leadB;
+  const lead = broadcast("matmul", leadA, leadB);
   // c = a b: da = dc bT, db = aT dc; a side that is stored transposed has its gradient transposed, which swaps the factors.
   const back = (dc: Tensor, x: Tensor, first: boolean): Tensor => {
-    const other = first ? b : a;
+    const other = spread(first ? b : a, lead);
     const shape = [...lead, ...x.shape.slice(-2)];
     const dx = first
       ? ta
@@ -66,7 +80,7 @@ export const matmul = op("matmul", (a: Tensor, b: Tensor, { transposeA: ta = fal
     return sumTo(dx, x.shape);
   };
   return [
-    product(a, b, [...lead, m, n], { ta, tb }),
+    product(spread(a, lead), spread(b, lead), [...lead, m, n], { ta, tb }),
     [a, b],
     (dc, need) => [need[0] ? back(dc, a, true) : null, need[1] ? back(dc, b, false) : null],
   ];

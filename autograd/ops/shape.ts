@@ -1,10 +1,10 @@
-/** Ops that move numbers and do not change them, each beside its derivative. */
+/** Ops that move numbers and do not change them, each beside its derivative. All but `reshape` take f32, u32 and i32, and `reshape` f16 too. */
 
-import { permute as permuteKernel, window } from "../../kernels/permute.ts";
-import { axisOf, MAX_AXES, type Shape, show, sizeOf, stridesOf } from "../../src/shape.ts";
+import { paste, permute as permuteKernel, type Word, window } from "../../kernels/permute.ts";
+import { axisOf, broadcast, MAX_AXES, type Shape, sameShape, show, sizeOf, stridesOf } from "../../src/shape.ts";
 import { run, type Tensor } from "../../src/tensor.ts";
-import { op } from "../tape.ts";
-import { fiveAxes } from "./apply.ts";
+import { door, op } from "../tape.ts";
+import { fiveAxes, stretched, sumTo, wordOf } from "./apply.ts";
 
 /** The same numbers in another shape, sharing the buffer. One size may be -1: whatever is left. */
 export const reshape = op("reshape", (x: Tensor, shape: Shape) => {
@@ -15,24 +15,31 @@ export const reshape = op("reshape", (x: Tensor, shape: Shape) => {
   return [x.withShape(whole), [], (dy) => [dy.withShape(x.shape)]];
 });
 
-const permuted = (x: Tensor, axes: readonly number[]): Tensor => {
-  const shape = axes.map((axis) => x.shape[axis]);
-  const strides = stridesOf(x.shape);
-  const [, n1, n2, n3, n4] = fiveAxes("permute", shape);
-  const [s0, s1, s2, s3, s4] = [...new Array<number>(MAX_AXES - axes.length).fill(0), ...axes.map((axis) => strides[axis])];
-  return run(permuteKernel, { x }, { y: shape }, { n: x.size, n1, n2, n3, n4, s0, s1, s2, s3, s4 }).y;
-};
+/** x read along its axes by other strides, of which 0 repeats. */
+function strided(op: string, dtype: Word, x: Tensor, shape: Shape, strides: readonly number[]): Tensor {
+  const [, n1, n2, n3, n4] = fiveAxes(op, shape);
+  const [s0, s1, s2, s3, s4] = [...new Array<number>(MAX_AXES - strides.length).fill(0), ...strides];
+  return run(permuteKernel(dtype), { x }, { y: shape }, { n: sizeOf(shape), n1, n2, n3, n4, s0, s1, s2, s3, s4 }).y;
+}
 
-/** Axes in another order: result axis i is axis axes[i] of x. */
+function permuted(dtype: Word, x: Tensor, axes: readonly number[]): Tensor {
+  const strides = stridesOf(x.shape);
+  const order = (sizes: readonly number[]) => axes.map((axis) => sizes[axis]);
+  return strided("permute", dtype, x, order(x.shape), order(strides));
+}
+
+/** Axes in another order: result axis i is axis axes[i] of x. At most five. */
 export const permute = op("permute", (x: Tensor, axes: readonly number[]) => {
   const order = axes.map((axis) => axisOf("permute", axis, x.shape));
   if (new Set(order).size !== x.shape.length || order.length !== x.shape.length)
     throw new RangeError(`permute(x, axes): axes [${axes.join(", ")}] do not name each axis of ${show(x.shape)} once`);
+  const dtype = wordOf("permute(x, axes)", x);
   return [
-    permuted(x, order),
+    permuted(dtype, x, order),
     [],
     (dy) => [
       permuted(
+        "f32",
         dy,
         order.map((_, axis) => order.indexOf(axis)),
       ),
@@ -40,15 +47,90 @@ export const permute = op("permute", (x: Tensor, axes: readonly number[]) => {
   ];
 });
 
+/** x repeated along axes of size 1, or ones it has not, to fill a shape: as numpy.broadcast_to. At most five axes. */
+export const broadcastTo = op("broadcastTo", (x: Tensor, shape: Shape) => {
+  if (!sameShape(broadcast("broadcastTo", x.shape, shape), shape))
+    throw new RangeError(`broadcastTo(x, shape): ${show(x.shape)} does not stretch to ${show(shape)}; its sizes must be equal, or 1 in x`);
+  const strides = stretched("broadcastTo", x.shape, shape);
+  return [strided("broadcastTo", wordOf("broadcastTo(x, shape)", x), x, shape, strides), [], (dy) => [sumTo(dy, x.shape)]];
+});
+
+/** `size` rows of x along one axis, from row `start` on; before x's first, which a negative start reaches, and after its last stand zeros. */
+function view(dtype: Word, x: Tensor, axis: number, start: number, size: number): Tensor {
+  const shape = x.shape.with(axis, size);
+  const inner = sizeOf(x.shape.slice(axis + 1));
+  return run(window(dtype), { x }, { y: shape }, { n: sizeOf(shape), size, whole: x.shape[axis], inner, start }).y;
+}
+
 /** Rows start ... stop - 1 along one axis. */
 export const slice = op("slice", (x: Tensor, axis: number, start: number, stop: number) => {
   const along = axisOf("slice", axis, x.shape);
   const whole = x.shape[along];
   if (!(Number.isInteger(start) && Number.isInteger(stop) && 0 <= start && start <= stop && stop <= whole))
     throw new RangeError(`slice(x, axis, start, stop): ${start} to ${stop} does not lie within axis ${axis} of ${show(x.shape)}`);
-  const size = stop - start;
-  const shape = x.shape.with(along, size);
-  const inner = sizeOf(x.shape.slice(along + 1));
-  const { y } = run(window, { x }, { y: shape }, { n: sizeOf(shape), size, whole, inner, start });
-  return [y, [], (dy) => [run(window, { x: dy }, { y: x.shape }, { n: x.size, size: whole, whole: size, inner, start: -start }).y]];
+  const dtype = wordOf("slice(x, axis, start, stop)", x);
+  return [view(dtype, x, along, start, stop - start), [], (dy) => [view("f32", dy, along, -start, whole)]];
+});
+
+/** Zeros along one axis, `before` x and `after` it. */
+export const pad = op("pad", (x: Tensor, axis: number, before: number, after: number) => {
+  const along = axisOf("pad", axis, x.shape);
+  const whole = x.shape[along];
+  if (![before, after].every((rows) => Number.isInteger(rows) && rows >= 0))
+    throw new RangeError(`pad(x, axis, before, after): ${before} and ${after} rows of zeros; give integers from 0`);
+  const dtype = wordOf("pad(x, axis, before, after)", x);
+  return [view(dtype, x, along, -before, before + whole + after), [], (dy) => [view("f32", dy, along, before, whole)]];
+});
+
+const joined = op("concat", (first: Tensor, axis: number, ...others: Tensor[]) => {
+  const signature = "concat(tensors, axis)";
+  const parts = [first, ...others];
+  const along = axisOf("concat", axis, first.shape);
+  const dtype = wordOf(signature, first);
+  parts.forEach((part, i) => {
+    if (part.dtype !== dtype)
+      throw new TypeError(`${signature}: tensor 1 is ${dtype} but tensor ${i + 1} is ${part.dtype}; give all in one dtype`);
+    if (part.shape.length !== first.shape.length || !sameShape(part.shape.with(along, 0), first.shape.with(along, 0)))
+      throw new RangeError(
+        `${signature}: tensors 1 and ${i + 1} differ beside axis ${axis}; got ${show(first.shape)} and ${show(part.shape)}; make all other axes equal`,
+      );
+  });
+  const sizes = parts.map(({ shape }) => shape[along]);
+  const starts = sizes.map((_, i) => sizes.slice(0, i).reduce((a, b) => a + b, 0));
+  const whole = starts[parts.length - 1] + sizes[parts.length - 1];
+  const inner = sizeOf(first.shape.slice(along + 1));
+  const y = parts.reduce<Tensor | Shape>(
+    (y, x, i) => run(paste(dtype), { x }, { y }, { n: x.size, size: sizes[i], whole, inner, start: starts[i] }).y,
+    first.shape.with(along, whole),
+  ) as Tensor;
+  return [y, [], (dy, need) => parts.map((_, i) => (need[i] ? view("f32", dy, along, starts[i], sizes[i]) : null))];
+});
+
+/**
+ * Tensors one after the other along an axis, their other axes equal.   [..., a, ...], [..., b, ...] -> [..., a + b, ...]
+ * @throws RangeError for an empty list, or other axes that differ. @throws TypeError for dtypes that differ.
+ */
+export const concat = door("concat", (tensors: readonly Tensor[], axis: number = 0): Tensor => {
+  const [first, ...others] = tensors;
+  if (!first) throw new RangeError("concat(tensors, axis): the list is empty; give one tensor at least");
+  return joined(first, axis, ...others);
+});
+
+/**
+ * Tensors of one shape side by side along a new axis, where that stands in the result.   n times [...] -> [..., n, ...]
+ * @throws RangeError for an empty list, or shapes that differ.
+ */
+export const stack = door("stack", (tensors: readonly Tensor[], axis: number = 0): Tensor => {
+  const [first] = tensors;
+  if (!first) throw new RangeError("stack(tensors, axis): the list is empty; give one tensor at least");
+  const other = tensors.findIndex(({ shape }) => !sameShape(shape, first.shape));
+  if (other > 0)
+    throw new RangeError(
+      `stack(tensors, axis): tensors 1 and ${other + 1} differ; got ${show(first.shape)} and ${show(tensors[other].shape)}; make all shapes equal`,
+    );
+  const along = axisOf("stack", axis, [...first.shape, tensors.length]);
+  return concat(
+    tensors.map((x) => reshape(x, x.shape.toSpliced(along, 0, 1))),
+    along,
+  );
 });

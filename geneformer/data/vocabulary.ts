@@ -1,7 +1,7 @@
 /** The dictionaries of a Geneformer: which gene is which token, its median, its other names; read from the original's pickles or from JSON. */
 
+import { type Pickled, readPickle } from "../../nn/pickle.ts";
 import { exists, list, readFile, readJson, writeWhole } from "../files.ts";
-import { type Pickled, readPickle } from "./pickle.ts";
 
 /** What the tokenizer and every model share. Ids are Ensembl gene ids ("ENSG00000139618"). */
 export interface Vocabulary {

@@ -1,6 +1,6 @@
 /** What the cpu device's threads are told: calls of compiled kernels, each split into parts that do not touch each other's results. */
 
-import type { Compiled, Dtype, Kernel, Values, Variant } from "../../kernels/kernel.ts";
+import type { Compiled, Dtype, Kernel, Split, Values, Variant } from "../../kernels/kernel.ts";
 
 /** A buffer in the one memory. */
 export interface Region {
@@ -38,45 +38,53 @@ export interface Reply {
   readonly short?: number;
 }
 
-/** One buffer's place in a split: its address, and how far one piece moves it, bytes. */
+/** Bytes of an element. */
 const BYTES = 4;
 
 /** Below so much work a part is not worth waking a thread for: some 30 microseconds of multiplying. */
 export const WORTHWHILE = 2 ** 17;
 
-/** Pieces of each part, one after the other, for at most `threads` parts of at least `least` work. */
-export function shares({ split }: Compiled, params: Readonly<Record<string, number>>, threads: number, least: number): number[] {
-  const whole = split ? params[split.over] : 0;
-  if (!split || threads === 1 || split.strides(params) === null) return [whole];
-  const together = split.together ?? 1;
-  const most = Math.min(threads, Math.ceil(whole / together), Math.floor((whole * split.work(params)) / Math.max(1, least)));
-  if (most < 2) return [whole];
-  const share = Math.ceil(whole / most / together) * together;
-  return Array.from({ length: Math.ceil(whole / share) }, (_, i) => Math.min(share, whole - i * share));
+/** What the parts of a call are: how many pieces each has, and how a piece moves the buffers. */
+export interface Shares {
+  readonly split: Split | null;
+  /** Pieces of each part, one after the other. */
+  readonly pieces: readonly number[];
 }
+
+/** At most `threads` parts, of at least `least` work each. */
+export function shares(compiled: Compiled, params: Readonly<Record<string, number>>, threads: number, least: number): Shares {
+  const split = threads > 1 ? (compiled.split?.(params) ?? null) : null;
+  if (!split) return { split, pieces: [0] };
+  const whole = params[split.over];
+  const { together = 1, work } = split;
+  const most = Math.min(threads, Math.ceil(whole / together), Math.floor((whole * work) / Math.max(1, least)));
+  if (most < 2) return { split: null, pieces: [0] };
+  const share = Math.ceil(whole / most / together) * together;
+  return { split, pieces: Array.from({ length: Math.ceil(whole / share) }, (_, i) => Math.min(share, whole - i * share)) };
+}
+
+/** The parameters of a part. */
+export const paramsOf = (params: Readonly<Record<string, number>>, split: Split | null, count: number): Readonly<Record<string, number>> =>
+  split ? { ...params, [split.over]: count } : params;
 
 /**
  * The call of a compiled kernel, by parts.
- * @param scratch an address of working memory for each part.
+ * @param scratch an address of working memory for each part, where it needs any.
  */
 export function callOf(
   { params: declared }: Kernel,
-  compiled: Compiled,
+  { name, constants = [] }: Compiled,
   addresses: readonly number[],
   params: Readonly<Record<string, number>>,
-  pieces: readonly number[],
+  { split, pieces }: Shares,
   scratch: readonly number[],
 ): Call {
-  const { name, constants = [], split } = compiled;
-  const names = Object.keys(declared);
-  if (pieces.length === 1) return { do: "call", name, parts: [[...addresses, ...scratch, ...names.map((p) => params[p]), ...constants]] };
-  const strides = split?.strides(params) ?? [];
   let before = 0;
   const parts = pieces.map((count, part) => {
-    const moved = addresses.map((address, i) => (address === 0 ? 0 : address + before * strides[i] * BYTES));
-    const numbers = names.map((p) => (p === split?.over ? count : params[p]));
+    const numbers = paramsOf(params, split, count);
+    const moved = addresses.map((address, i) => (address === 0 || !split ? address : address + before * split.strides[i] * BYTES));
     before += count;
-    return [...moved, ...scratch.slice(part, part + 1), ...numbers, ...constants];
+    return [...moved, ...scratch.slice(part, part + 1), ...Object.keys(declared).map((p) => numbers[p]), ...constants];
   });
   return { do: "call", name, parts };
 }

@@ -123,7 +123,7 @@ onDevices((device) => {
   test("a loss divided by a count that is given: parts of one mean", async () => {
     const labels = () => integers([0, 1]);
     const mean = (await evaluate((x) => ops.crossEntropy(x, labels()), [2, 3]))[0].values[0];
-    const part = (await evaluate((x) => ops.crossEntropy(x, labels(), tensor([8])), [2, 3]))[0].values[0];
+    const part = (await evaluate((x) => ops.crossEntropy(x, labels(), { count: tensor([8]) }), [2, 3]))[0].values[0];
     expect(mean).toBeCloseTo(Math.log(3), 5);
     expect(part).toBeCloseTo(mean / 4, 5);
   });

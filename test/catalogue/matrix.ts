@@ -26,6 +26,9 @@ export const rows = {
     matmul("m k, s k n"), // one a for all
     matmul("s k m, k n", { transposeA: true }),
     matmul("s m k, n k", { transposeB: true }),
+    matmul("s 1 m k, t k n"), // both repeat
+    matmul("t m k, s t n k", { transposeB: true }),
+    matmul("s 1 k m, 1 k n", { transposeA: true }),
   ],
   linear: [
     linear("m i, o i", { call: ([x, w]) => ops.linear(x, w) }),

@@ -32,6 +32,8 @@ export interface Row<Drawn> {
   readonly shapes: string;
   /** The only sizes a letter may have. */
   readonly sizes?: Readonly<Record<string, readonly number[]>>;
+  /** Letters that may not be 0: what the op says of them. */
+  readonly nonempty?: string;
   /** Where values lie. Default [-3, 3]. */
   readonly range?: readonly [number, number];
   /** Values of each argument are multiples of a step plus an offset: what keeps them, or a sum of their products, off a kink. */

@@ -1,27 +1,43 @@
 /** Rows of the catalogue: ops along the last axis. */
 
+import { mul } from "../../autograd/ops/elementwise.ts";
 import * as ops from "../../autograd/ops/rows.ts";
+import { integers } from "../../src/tensor.ts";
 import * as magnitudes from "../magnitudes.ts";
-import { row } from "./row.ts";
+import { apart, shuffled } from "./apart.ts";
+import { below, row } from "./row.ts";
+
+/** Of a softmax or its logarithm: steep rows, and the axis inside. */
+const softmaxes = (op: typeof ops.softmax, magnitude: typeof magnitudes.softmax) => [
+  row({
+    shapes: "a n",
+    range: [-8, 8],
+    call: ([x]) => op(x),
+    rounding: ({ n }) => 80 + n,
+    magnitude: ({ args: [x], dy, sizes }) => magnitude(x, dy, sizes.n),
+  }),
+  row({
+    shapes: "a b n",
+    range: [-2, 2],
+    call: ([x]) => op(x),
+    rounding: ({ n }) => 40 + n,
+    magnitude: ({ args: [x], dy, sizes }) => magnitude(x, dy, sizes.n),
+  }),
+  ...["a n b", "n b"].map((shapes) =>
+    row({
+      shapes,
+      range: [-2, 2],
+      call: ([x]) => op(x, -2),
+      rounding: ({ n }) => 40 + n,
+      magnitude: ({ args: [x], dy, sizes: { a = 1, n, b } }) => magnitudes.inside((x, dy) => magnitude(x, dy, n), a, n, b)(x, dy),
+    }),
+  ),
+];
 
 /** A list of rows for each op. */
 export const rows = {
-  softmax: [
-    row({
-      shapes: "a n",
-      range: [-8, 8],
-      call: ([x]) => ops.softmax(x),
-      rounding: ({ n }) => 80 + n,
-      magnitude: ({ args: [x], dy, sizes }) => magnitudes.softmax(x, dy, sizes.n),
-    }),
-    row({
-      shapes: "a b n",
-      range: [-2, 2],
-      call: ([x]) => ops.softmax(x),
-      rounding: ({ n }) => 40 + n,
-      magnitude: ({ args: [x], dy, sizes }) => magnitudes.softmax(x, dy, sizes.n),
-    }),
-  ],
+  softmax: softmaxes(ops.softmax, magnitudes.softmax),
+  logSoftmax: softmaxes(ops.logSoftmax, magnitudes.logSoftmax),
   layerNorm: [1e-3, 1e-12].map((eps) =>
     row({
       shapes: "a b n, n, n",
@@ -29,6 +45,15 @@ export const rows = {
       call: ([x, weight, bias]) => ops.layerNorm(x, weight, bias, eps),
       rounding: ({ a, b, n }) => 20 + 2 * n + a * b,
       magnitude: ({ args: [x, weight, bias], dy, sizes }) => magnitudes.layerNorm(x, weight, bias, dy, sizes.n, eps),
+    }),
+  ),
+  rmsNorm: [1e-3, 1e-12].map((eps) =>
+    row({
+      shapes: "a b n, n",
+      sizes: eps < 1e-3 ? { n: [7, 64, 257] } : {}, // with so small an eps, a small value is a kink
+      call: ([x, weight]) => ops.rmsNorm(x, weight, eps),
+      rounding: ({ a, b, n }) => 20 + 2 * n + a * b,
+      magnitude: ({ args: [x, weight], dy, sizes }) => magnitudes.rmsNorm(x, weight, dy, sizes.n, eps),
     }),
   ),
   cosine: ["a n, a n", "a b n, a b n"].map((shapes) =>
@@ -39,4 +64,42 @@ export const rows = {
       magnitude: ({ args: [a, b], dy, sizes }) => magnitudes.cosine(a, b, dy, sizes.n),
     }),
   ),
+  cumsum: [
+    row({ shapes: "a n", call: ([x]) => ops.cumsum(x), rounding: ({ n }) => 4 + n }),
+    row({ shapes: "a n b", call: ([x]) => ops.cumsum(x, 1), rounding: ({ n }) => 4 + n }),
+  ],
+  topK: [
+    row({
+      shapes: "a b n",
+      range: [0, 1],
+      draw: (random, { a, b, n }) => ({ whole: shuffled(random, a * b * n), k: random.below(Math.min(n, 40) + 1) }),
+      call: ([x], { whole, k }) => ops.topK(apart(x, whole), k).values,
+      rounding: () => 4,
+    }),
+    row({
+      shapes: "a n",
+      range: [-2, 2],
+      lattice: [{ step: 0.5, offset: 0 }],
+      derivative: false,
+      draw: (random, { n }) => random.below(Math.min(n, 40) + 1),
+      call: ([x], k) => ops.oneHot(ops.topK(x, k).indices, x.shape[1]),
+      rounding: () => 0,
+    }),
+  ],
+  take: ["a n; k", "a b n; k"].map((shapes) =>
+    row({
+      shapes,
+      draw: (random, { a, b = 1, n, k }) => ({ places: below(random, a * b * k, n + 1), k }), // n itself names nothing
+      call: ([x], { places, k }) => ops.take(x, integers(places, [...x.shape.slice(0, -1), k])),
+      rounding: ({ k }) => 2 + k,
+    }),
+  ),
+  oneHot: [
+    row({
+      shapes: "a n",
+      draw: (random, { a, n }) => below(random, a, n + 1),
+      call: ([x], labels) => mul(x, ops.oneHot(integers(labels), x.shape[1])),
+      rounding: () => 0,
+    }),
+  ],
 };

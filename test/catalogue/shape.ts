@@ -5,7 +5,14 @@ import { row } from "./row.ts";
 
 /** A list of rows for each op. */
 export const rows = {
-  reshape: [row({ shapes: "a b c", call: ([x]) => ops.reshape(x, [x.shape[1], -1]), rounding: () => 0 })],
+  reshape: [
+    row({
+      shapes: "a b c",
+      nonempty: "b", // beside a size of 0, any -1 would do
+      call: ([x]) => ops.reshape(x, [x.shape[1], -1]),
+      rounding: () => 0,
+    }),
+  ],
   permute: [
     ["a b", [1, 0]],
     ["a b c", [2, 0, -2]],
@@ -24,4 +31,22 @@ export const rows = {
       rounding: () => 0,
     }),
   ),
+  pad: [0, 1, -1].map((axis) =>
+    row({
+      shapes: "a b c",
+      draw: (random) => [random.below(4), random.below(4)],
+      call: ([x], [before, after]) => ops.pad(x, axis, before, after),
+      rounding: () => 0,
+    }),
+  ),
+  broadcastTo: [
+    row({ shapes: "a 1 b", call: ([x]) => ops.broadcastTo(x, [3, x.shape[0], 2, x.shape[2]]), rounding: () => 8 }),
+    row({ shapes: "1 a 1", call: ([x]) => ops.broadcastTo(x, [2, 2, 3, x.shape[1], 17]), rounding: () => 2 + 2 * 2 * 3 * 17 }),
+  ],
+  concat: [
+    row({ shapes: "a c, b c", call: (args) => ops.concat(args), rounding: () => 0 }),
+    row({ shapes: "a b d, a c d, a 1 d", call: (args) => ops.concat(args, 1), rounding: () => 0 }),
+    row({ shapes: "a b, a c", call: ([x, y]) => ops.concat([x, y, x], -1), rounding: () => 2 }), // gradients of one used twice add up
+  ],
+  stack: [0, 1, -1].map((axis) => row({ shapes: "a b, a b, a b", call: (args) => ops.stack(args, axis), rounding: () => 0 })),
 };

@@ -1,13 +1,25 @@
 /** Hugging Face's files: every name both ways, what is written is read, and what does not belong is named. */
 
-import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { beforeAll, describe, expect, test } from "vitest";
-import { huggingFaceName, modelFromSafetensors, modelVocabulary, ourName, readModel, writeModel } from "../../geneformer/checkpoint.ts";
+import {
+  huggingFaceName,
+  modelFiles,
+  modelFromSafetensors,
+  modelFromWeights,
+  modelVocabulary,
+  ourName,
+  readModel,
+  writeModel,
+} from "../../geneformer/checkpoint.ts";
 import type { Config } from "../../geneformer/config.ts";
 import { Geneformer } from "../../geneformer/model.ts";
 import { freeParameters, parameters } from "../../nn/module.ts";
-import { floats, readSafetensors } from "../../nn/safetensors.ts";
-import { withDevice } from "../../src/device.ts";
+import { floats, openSafetensors, readSafetensors, type SafeDtype, type SafeTensor, writeSafetensors } from "../../nn/safetensors.ts";
+import type { Source } from "../../nn/source.ts";
+import { type Device, use, withDevice } from "../../src/device.ts";
 import { Key } from "../../src/key.ts";
 import { openReference } from "../../src/reference.ts";
 import { onDevice } from "../devices.ts";
@@ -60,21 +72,7 @@ describe("names", () => {
   });
 });
 
-type Raw = [name: string, tensor: { dtype: string; shape: readonly number[]; bytes: Uint8Array }];
-
-/** A safetensors file of any dtypes. */
-function pack(tensors: readonly Raw[]): Uint8Array {
-  let at = 0;
-  const header = tensors.map(([name, { dtype, shape, bytes }]) => {
-    const from = at;
-    at += bytes.length;
-    return [name, { dtype, shape, data_offsets: [from, at] }];
-  });
-  const json = Buffer.from(JSON.stringify(Object.fromEntries(header)));
-  const length = Buffer.alloc(8);
-  length.writeBigUInt64LE(BigInt(json.length));
-  return new Uint8Array(Buffer.concat([length, json, ...tensors.map(([, { bytes }]) => bytes)]));
-}
+type Raw = [name: string, tensor: SafeTensor];
 
 onDevice("cpu", (device) => {
   let file: Uint8Array;
@@ -87,7 +85,7 @@ onDevice("cpu", (device) => {
   const get = (name: string) => all.find(([each]) => each === name)![1];
   const without = (...names: string[]) => all.filter(([name]) => !names.includes(name));
   const f32 = (...values: number[]) => new Uint8Array(Float32Array.of(...values).buffer);
-  const load = (tensors: readonly Raw[], options = {}) => modelFromSafetensors(pack(tensors), toyConfig, options);
+  const load = (tensors: readonly Raw[], options = {}) => modelFromSafetensors(writeSafetensors(tensors), toyConfig, options);
   const valuesOf = async (model: Geneformer) => {
     const values = new Map<string, number[]>();
     for (const [name, t] of parameters(model)) values.set(name, [...(await t.data())]);
@@ -186,7 +184,7 @@ onDevice("cpu", (device) => {
       [
         "integers",
         () => [...without(query), [query, { ...get(query), dtype: "I32" }]],
-        `${query}: is I32; weights must be F32, F64, F16 or BF16`,
+        `${query}: is I32; weights must be F32, F64, F16, BF16 or F8`,
       ],
     ])("%s", (_, tensors, message) => {
       const { live } = device().memory;
@@ -226,7 +224,7 @@ onDevice("cpu", (device) => {
     });
   });
 
-  test.each([
+  test.each<[SafeDtype, number]>([
     ["F16", 2 ** -10],
     ["BF16", 2 ** -7],
   ])("%s weights are widened", async (dtype, precision) => {
@@ -248,6 +246,74 @@ onDevice("cpu", (device) => {
         expect(Math.abs(got.get(name)![i] - value), name).toBeLessThanOrEqual(precision * Math.abs(value) + 2 ** -14);
       });
     expect(got).not.toEqual(want);
+  });
+
+  describe("the weights of a folder", () => {
+    const relu = (name: string) => new URL(`../golden/${name}`, import.meta.url);
+    /** A folder with the config.json of a golden model and these files. */
+    const folder = (name: string, files: Record<string, Uint8Array | string>) => {
+      mkdirSync(path(name), { recursive: true });
+      cpSync(relu("model-relu/config.json"), path(`${name}/config.json`));
+      for (const [file, content] of Object.entries(files)) writeFileSync(path(`${name}/${file}`), content);
+      return path(name);
+    };
+    const read = async (directory: string) => valuesOf(await readModel(directory));
+    const whole = readFileSync(relu("model-relu/model.safetensors"));
+    const tensors = [...readSafetensors(whole).tensors];
+    const names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+    const shards = {
+      [names[0]]: writeSafetensors(tensors.slice(0, 20)),
+      [names[1]]: writeSafetensors(tensors.slice(20)),
+      "model.safetensors.index.json": JSON.stringify({
+        weight_map: Object.fromEntries(tensors.map(([name], i) => [name, names[i < 20 ? 0 : 1]])),
+      }),
+    };
+
+    test("in shards are the whole", async () => {
+      expect(await read(folder("shards", shards))).toEqual(await read(folder("whole", { "model.safetensors": whole })));
+    });
+
+    test("as torch.save wrote them, with a tied decoder and position ids, are the same", async () => {
+      const bin = readFileSync(relu("torch/pytorch_model.bin"));
+      expect(await read(folder("bin", { "pytorch_model.bin": bin }))).toEqual(await read(folder("whole", { "model.safetensors": whole })));
+    });
+
+    test("the first of them counts: model.safetensors, shards, pytorch_model.bin", async () => {
+      const wrong = "not weights";
+      expect(
+        await read(folder("first", { "model.safetensors": whole, "model.safetensors.index.json": wrong, "pytorch_model.bin": wrong })),
+      ).toBeDefined();
+      expect(await read(folder("second", { ...shards, "pytorch_model.bin": wrong }))).toBeDefined();
+      await expect(read(folder("third", { "pytorch_model.bin": wrong }))).rejects.toThrow(
+        /pytorch_model\.bin: not a checkpoint of PyTorch: it is no zip archive$/,
+      );
+    });
+
+    test("a shard that is missing, and names that do not belong, are named as ever", async () => {
+      await expect(read(folder("gap", { ...shards, [names[1]]: shards[names[0]] }))).rejects.toThrow(
+        /index\.json: not a valid index of a checkpoint: ".*" is not in .*model-00002-of-00002\.safetensors, where it should be$/,
+      );
+      rmSync(path(`gap/${names[1]}`));
+      await expect(readModel(path("gap"))).rejects.toThrow(/model-00002-of-00002\.safetensors" does not exist; check the path$/);
+      const evil = readFileSync(relu("torch/evil.pt"));
+      await expect(read(folder("evil", { "pytorch_model.bin": evil }))).rejects.toThrow(
+        /evil\/pytorch_model\.bin: pickle: refuses (posix|nt)\.system/,
+      );
+      const other = readFileSync(relu("torch/views.pt"));
+      const { live } = device().memory;
+      await expect(read(folder("other", { "pytorch_model.bin": other }))).rejects.toThrow(
+        /pytorch_model\.bin but 13 tensors|is in .*pytorch_model\.bin but not in the model/,
+      );
+      expect(device().memory.live).toBe(live);
+    });
+
+    test("what is streamed to disk is what is made in memory", async () => {
+      const model = await readModel(folder("whole", { "model.safetensors": whole }));
+      await writeModel(path("streamed"), model, null);
+      for (const [name, content] of await modelFiles(model))
+        expect(readFileSync(path(`streamed/${name}`))).toEqual(Buffer.from(content as Uint8Array));
+      freeParameters(model);
+    });
   });
 
   describe("a folder that is none is refused in words:", () => {
@@ -294,7 +360,9 @@ onDevice("cpu", (device) => {
       await expect(readModel(path("nowhere"))).rejects.toThrow(
         /nowhere" has no config\.json; give a folder with config\.json and model\.safetensors$/,
       );
-      await expect(readModel(write("weightless", {}, null))).rejects.toThrow(/model\.safetensors" does not exist; check the path$/);
+      await expect(readModel(write("weightless", {}, null))).rejects.toThrow(
+        /weightless" has none of model\.safetensors, model\.safetensors\.index\.json, pytorch_model\.bin; give a folder with config\.json and one/,
+      );
     });
 
     test("weights that are cut off, or that lie", async () => {
@@ -307,5 +375,82 @@ onDevice("cpu", (device) => {
         /lying\/model\.safetensors: not a valid safetensors file: the header claims \d+ bytes/,
       );
     });
+  });
+});
+
+describe("a model is loaded", () => {
+  const large: Config = { ...toyConfig, vocabulary: 1000, width: 256, layers: 6, heads: 4, inner: 1024, length: 512 };
+  const tensors = 5 + 16 * 6 + 5; // embeddings, layers, head
+  const LARGEST = 256 * 1024 * 4; // bytes of layers.{i}.up.weight
+
+  /** Knows sizes and keeps nothing: what is in memory beside it is what loading holds. */
+  const nothing = (upload: Device["upload"]): Device => ({
+    name: "reference",
+    description: "sizes alone",
+    memory: { live: 0, peak: 0, reserved: 0, limit: 0 },
+    allocate: (dtype, length) => ({ dtype, length }),
+    free: () => {},
+    upload,
+    run: () => {},
+    read: () => Promise.reject(new Error("there is nothing to read")),
+    close: () => {},
+  });
+
+  /** All that stands before the data in the file of such a model, and the file's size. */
+  function headOf(config: Config): { head: Uint8Array; size: number } {
+    const shapes = withDevice(
+      nothing(() => {}),
+      () => [...parameters(new Geneformer(config, null))].map(([name, t]) => [huggingFaceName(name), t.shape] as const),
+    );
+    const file = writeSafetensors(
+      shapes.map(([name, shape]) => [name, { shape, data: new Float32Array(shape.reduce((a, b) => a * b, 1)) }]),
+    );
+    const data = [...readSafetensors(file).tensors.values()].reduce((sum, { bytes }) => sum + bytes.length, 0);
+    return { head: file.slice(0, file.length - data), size: file.length };
+  }
+
+  test("with one tensor at a time in memory beside it, each written before the next is read", async () => {
+    setFlagsFromString("--expose-gc");
+    const collect = runInNewContext("gc") as () => void;
+    const held = () => {
+      collect();
+      collect(); // the first may leave buffers to a thread that frees them meanwhile
+      return process.memoryUsage().arrayBuffers;
+    };
+    const { head, size } = headOf(large);
+    expect(size).toBeGreaterThan(18 * LARGEST);
+    const events: string[] = [];
+    let [base, most] = [0, 0];
+    const measure = (bytes: number) => {
+      if (base > 0 && bytes === LARGEST) most = Math.max(most, held() - base);
+    };
+    use(
+      nothing((_, values) => {
+        measure(4 * values.length);
+        events.push(`write ${values.length}`); // after measuring, so that the values live until then
+      }),
+    );
+    try {
+      const source: Source = {
+        name: "large.safetensors",
+        size,
+        async read(start, end) {
+          if (end <= head.length) return head.subarray(start, end);
+          measure(end - start);
+          events.push(`read ${(end - start) / 4}`);
+          return new Uint8Array(end - start);
+        },
+      };
+      const weights = await openSafetensors(source);
+      base = held();
+      await modelFromWeights(weights, large);
+    } finally {
+      use(null);
+    }
+    const loading = events.slice(events.findIndex((event) => event.startsWith("read")));
+    expect(loading).toHaveLength(2 * tensors);
+    for (let i = 0; i < loading.length; i += 2) expect(loading[i + 1]).toBe(loading[i].replace("read", "write"));
+    expect(most).toBeGreaterThan(LARGEST / 2); // what else the process lets go meanwhile counts against it
+    expect(most, `of ${size} bytes`).toBeLessThan(2.5 * LARGEST); // the one, and one before it that the collector has not let go
   });
 });

@@ -1,26 +1,41 @@
 /** Attention inside segments: its loops against a dense softmax and central differences in f64, its WGSL and its compiled form against the loops. */
 
 import { describe, expect, test } from "vitest";
-import { attention, attentionGrad } from "../../kernels/attention.ts";
+import { attention, attentionGrad, crossTiles, FIELDS } from "../../kernels/attention.ts";
 import type { Kernel, Values } from "../../kernels/kernel.ts";
 import { dropThreshold, keepScale, quarter, threefry } from "../../kernels/random.ts";
+import { NOBODY } from "../../kernels/segment.ts";
 import { Key } from "../../src/key.ts";
-import { tilesOf } from "../../src/stream.ts";
+import { spansOf, tilesOf } from "../../src/stream.ts";
 import { verify } from "../../src/verify.ts";
 import { onDevices } from "../devices.ts";
 
 /** Cells that cross the edges of tiles, and a dead tail. */
-const LENGTHS = [1, 31, 32, 33, 65];
+const LENGTHS = [1, 31, 32, 0, 33, 65];
 const TAIL = 40;
+/** The same cells in another stream. */
+const KEYS = [40, 0, 31, 5, 65, 33];
+const KEY_TAIL = 9;
 const DROP = { threshold: dropThreshold(0.25), scale: keepScale(0.25), site0: 5, site1: 0x80000001 };
 const KEY = Uint32Array.of(0xdeadbeef, 7);
 
-interface Given {
+interface Kind {
+  readonly dropped: boolean;
+  readonly causal: boolean;
+  /** Are keys another stream than queries? */
+  readonly cross: boolean;
+}
+const kinds: readonly Kind[] = [false, true].flatMap((dropped) =>
+  [false, true].flatMap((causal) => [false, true].map((cross) => ({ dropped, causal, cross }))),
+);
+
+interface Given extends Kind {
   readonly lengths: readonly number[];
   readonly rows: number;
+  readonly keys: readonly number[];
+  readonly keyRows: number;
   readonly heads: number;
   readonly width: number;
-  readonly dropped: boolean;
   readonly q: Float64Array;
   readonly k: Float64Array;
   readonly v: Float64Array;
@@ -30,118 +45,171 @@ interface Given {
 /** Numbers in [-1, 1) that f32 holds. */
 const draw = (seed: number, n: number) => Key.from(seed).uniforms(n).map((u) => 2 * u - 1); // biome-ignore format: one line
 
-function given(width: number, dropped: boolean, lengths: readonly number[] = LENGTHS, heads = 2): Given {
+function given(width: number, kind: Kind, lengths: readonly number[] = LENGTHS, heads = 2): Given {
+  const keys = kind.cross ? KEYS.slice(0, lengths.length) : lengths;
   const rows = lengths.reduce((a, b) => a + b, TAIL);
-  const [q, k, v, dy] = [1, 2, 3, 4].map((seed) => draw(seed, rows * heads * width));
-  return { lengths, rows, heads, width, dropped, q, k, v, dy };
+  const keyRows = keys.reduce((a, b) => a + b, kind.cross ? KEY_TAIL : TAIL);
+  const [q, dy] = [1, 4].map((seed) => draw(seed, rows * heads * width));
+  const [k, v] = [2, 3].map((seed) => draw(seed, keyRows * heads * width));
+  return { ...kind, lengths, rows, keys, keyRows, heads, width, q, k, v, dy };
+}
+
+/** The tiles of a stream that looks at the same cells of another one, and one to spare, which owns no row. */
+function tilesAcross(lengths: readonly number[], rows: number, others: readonly number[]): Uint32Array {
+  const [mine, theirs] = [spansOf(lengths), spansOf(others)];
+  const tiles = [...tilesOf(mine, rows), ...new Array<number>(FIELDS).fill(0)];
+  for (let t = 0; t < tiles.length; t += FIELDS) {
+    const cell = mine.findIndex(([from, to]) => from <= tiles[t] && tiles[t] < to);
+    if (tiles[t] < tiles[t + 1] && cell >= 0) tiles.splice(t + 2, 2, ...theirs[cell]);
+  }
+  return Uint32Array.from(tiles);
 }
 
 /** What the kernels are called with, and NaN in every output. */
-function call({ lengths, rows, heads, width, dropped, q, k, v, dy }: Given) {
+function call({ lengths, rows, keys, keyRows, heads, width, dropped, causal, q, k, v, dy }: Given) {
   const blank = (n: number) => new Float64Array(n).fill(Number.NaN);
-  const tiles = Uint32Array.from([...tilesOf(lengths, rows), 0, 0, 0, 0]); // and one to spare, which owns no row
+  const tiles = tilesAcross(lengths, rows, keys);
+  const keyTiles = tilesAcross(keys, keyRows, lengths);
   const inputs = { q, k, v, tiles, ...(dropped && { key: KEY }) };
-  const params = { count: tiles.length / 4, heads, ...(dropped && DROP) };
-  const [y, lse, dq, dkv] = [q.length, rows * heads, q.length, 2 * q.length].map(blank);
-  const run = (kernel: unknown, buffers: Record<string, Values>) => (kernel as Kernel).loops(buffers, { ...params, rows });
+  const count = tiles.length / FIELDS;
+  const params = { count, rows, keyCount: keyTiles.length / FIELDS, keyRows, heads, ...(dropped && DROP) };
+  const [y, lse, dq, dkv] = [q.length, rows * heads, q.length, 2 * k.length].map(blank);
+  const forwardKernel = attention(width, dropped, causal) as unknown as Kernel;
+  const backwardKernel = attentionGrad(width, dropped, causal) as unknown as Kernel;
   return {
     inputs,
+    keyTiles,
     params,
+    forwardKernel,
+    backwardKernel,
     forward() {
-      run(attention(width, dropped), { ...inputs, y, lse });
+      forwardKernel.loops({ ...inputs, y, lse } as Record<string, Values>, params);
       return { y, lse };
     },
     backward() {
-      run(attention(width, dropped), { ...inputs, y, lse });
-      run(attentionGrad(width, dropped), { ...inputs, y, dy, lse, dq, dkv });
-      return { dq, dk: dkv.subarray(0, q.length), dv: dkv.subarray(q.length) };
+      forwardKernel.loops({ ...inputs, y, lse } as Record<string, Values>, params);
+      backwardKernel.loops({ ...inputs, keyTiles, y, dy, lse, dq, dkv } as Record<string, Values>, params);
+      return { dq, dk: dkv.subarray(0, k.length), dv: dkv.subarray(k.length) };
     },
   };
 }
 
 /** The formula, cell by cell and head by head, with the whole matrix of probabilities. */
-function dense({ lengths, rows, heads, width, dropped, q, k, v }: Given) {
+function dense({ lengths, rows, keys, heads, width, dropped, causal, q, k, v }: Given) {
   const y = new Float64Array(q.length);
   const lse = new Float64Array(rows * heads);
   const folded = threefry([KEY[0], KEY[1]], [DROP.site0, DROP.site1]);
-  let from = 0;
-  for (const length of lengths) {
+  let [from, fromKey] = [0, 0];
+  lengths.forEach((length, cell) => {
     for (let h = 0; h < heads; h++) {
       const row = (x: Float64Array, i: number) => Array.from(x.subarray((i * heads + h) * width, (i * heads + h + 1) * width));
       for (let i = from; i < from + length; i++) {
-        const keys = Array.from({ length }, (_, j) => row(k, from + j));
-        const scores = keys.map((key) => key.reduce((sum, value, c) => sum + value * row(q, i)[c], 0) / Math.sqrt(width));
+        const seen = Array.from({ length: keys[cell] }, (_, j) => fromKey + j).filter((_, j) => !causal || j <= i - from);
+        if (seen.length === 0) continue;
+        const scores = seen.map((j) => row(k, j).reduce((sum, value, c) => sum + value * row(q, i)[c], 0) / Math.sqrt(width));
         const total = scores.reduce((sum, score) => sum + Math.exp(score), 0);
         lse[i * heads + h] = Math.log(total);
         scores.forEach((score, j) => {
           const kept = !dropped || quarter(threefry(folded, [i, (h << 16) | (j >> 2)]), j & 3) >= DROP.threshold;
           const weight = kept ? (Math.exp(score) / total) * (dropped ? DROP.scale : 1) : 0;
-          row(v, from + j).forEach((value, c) => {
+          row(v, fromKey + j).forEach((value, c) => {
             y[(i * heads + h) * width + c] += weight * value;
           });
         });
       }
     }
     from += length;
-  }
+    fromKey += keys[cell];
+  });
   return { y, lse };
 }
 
 const farthest = (a: ArrayLike<number>, b: ArrayLike<number>) =>
   Array.from(a).reduce((most, value, i) => Math.max(most, Math.abs(value - b[i])), 0);
 
-describe.each([false, true])("attention's loops, dropped: %s", (dropped) => {
+describe.each(kinds)("attention's loops, dropped: $dropped, causal: $causal, cross: $cross,", (kind) => {
   test.each([1, 3, 4])("are the dense softmax, heads %d wide", (width) => {
-    const problem = given(width, dropped);
+    const problem = given(width, kind);
     const [found, wanted] = [call(problem).forward(), dense(problem)];
     expect(farthest(found.y, wanted.y)).toBeLessThan(1e-12);
     expect(farthest(found.lse, wanted.lse)).toBeLessThan(1e-12);
   });
 
   test("large scores do not overflow", () => {
-    const problem = given(3, dropped);
+    const problem = given(3, kind);
     const { y } = call({ ...problem, q: problem.q.map((x) => 2000 * x) }).forward();
     expect(y.every(Number.isFinite)).toBe(true);
   });
 
   test.each(["q", "k", "v"] as const)("have the gradient that central differences have, with respect to %s", (name) => {
-    const problem = given(3, dropped, [1, 31, 33]);
-    const live = (problem.rows - TAIL) * problem.heads * problem.width;
+    const problem = given(3, kind, [1, 31, 33]);
     const loss = (at: Given) =>
       call(at)
         .forward()
         .y.reduce((sum, y, i) => sum + y * problem.dy[i], 0);
     const h = 1e-5;
-    const direction = draw(9, problem.q.length);
+    const direction = draw(9, problem[name].length);
     const moved = (by: number) => loss({ ...problem, [name]: problem[name].map((x, i) => x + by * direction[i]) });
     const grads = call(problem).backward();
     const grad = { q: grads.dq, k: grads.dk, v: grads.dv }[name];
     const slope = grad.reduce((sum, g, i) => sum + g * direction[i], 0);
     expect(Math.abs(slope)).toBeGreaterThan(1e-3);
     expect(Math.abs((moved(h) - moved(-h)) / (2 * h) - slope)).toBeLessThan(1e-7);
+    const live = (name === "q" ? problem.lengths : problem.keys).reduce((a, b) => a + b) * problem.heads * problem.width;
     expect(grad.subarray(live).every((g) => g === 0)).toBe(true);
   });
 
   test("see nothing of a neighbour, nor of the dead tail", () => {
-    const problem = given(4, dropped);
-    const start = (1 + 31) * problem.heads * problem.width;
-    const end = start + 32 * problem.heads * problem.width;
-    const elsewhere = (x: Float64Array) => x.map((value, i) => (i >= start && i < end ? value : Number.NaN));
-    const other = { ...problem, q: elsewhere(problem.q), k: elsewhere(problem.k), v: elsewhere(problem.v), dy: elsewhere(problem.dy) };
-    const mine = (x: Float64Array) => x.slice(start, end);
-    expect(mine(call(other).forward().y)).toEqual(mine(call(problem).forward().y));
+    const problem = given(4, kind);
+    /** The third cell of a stream. */
+    const mine = (lengths: readonly number[]) => {
+      const [from, to] = spansOf(lengths)[2].map((row) => row * problem.heads * problem.width);
+      return {
+        of: (x: Float64Array) => x.slice(from, to),
+        alone: (x: Float64Array) => x.map((n, i) => (i >= from && i < to ? n : Number.NaN)),
+      };
+    };
+    const [queries, keys] = [mine(problem.lengths), mine(problem.keys)];
+    const { q, k, v, dy } = problem;
+    const other = { ...problem, q: queries.alone(q), k: keys.alone(k), v: keys.alone(v), dy: queries.alone(dy) };
+    expect(queries.of(call(other).forward().y)).toEqual(queries.of(call(problem).forward().y));
     const [a, b] = [call(problem).backward(), call(other).backward()];
-    for (const name of ["dq", "dk", "dv"] as const) expect(mine(b[name])).toEqual(mine(a[name]));
+    expect(queries.of(b.dq)).toEqual(queries.of(a.dq));
+    for (const name of ["dk", "dv"] as const) expect(keys.of(b[name])).toEqual(keys.of(a[name]));
   });
+});
+
+describe("causal attention's loops", () => {
+  test.each([false, true])("see nothing of what comes later, cross: %s", (cross) => {
+    const problem = given(3, { dropped: false, causal: true, cross }, [33]);
+    const row = problem.heads * problem.width;
+    const last = 20; // of the places that count
+    const cut = (x: Float64Array) => x.map((n, i) => (i < (last + 1) * row ? n : Number.NaN));
+    const [whole, start] = [problem, { ...problem, k: cut(problem.k), v: cut(problem.v) }].map((given) => call(given).forward().y);
+    expect(start.slice(0, (last + 1) * row)).toEqual(whole.slice(0, (last + 1) * row));
+    expect(start.slice((last + 1) * row, 33 * row).every(Number.isNaN)).toBe(true);
+  });
+});
+
+test("a stream's tiles turned to another have the spans of its cells", () => {
+  const rows = LENGTHS.reduce((a, b) => a + b, TAIL);
+  const tiles = Uint32Array.from([...tilesOf(spansOf(LENGTHS), rows), 0, 0, 0, 0, 0]);
+  const owner = Uint32Array.from({ length: rows }, (_, row) => {
+    const cell = spansOf(LENGTHS).findIndex(([from, to]) => from <= row && row < to);
+    return cell < 0 ? NOBODY : cell;
+  });
+  const turned = tiles.map(() => NOBODY);
+  crossTiles.loops({ tiles, owner, spans: Uint32Array.from(spansOf(KEYS).flat()), turned }, { count: tiles.length / FIELDS });
+  expect(turned).toEqual(tilesAcross(LENGTHS, rows, KEYS));
 });
 
 describe("dropout of probabilities", () => {
   /** With q = 0 all probabilities are equal, and with v = 1 each y is the kept share of its row times the scale. */
   const shares = (site: Partial<typeof DROP>) => {
-    const problem = given(1, true, [200]);
-    const { inputs, params, forward } = call({ ...problem, q: problem.q.map(() => 0), v: problem.v.map(() => 1) });
+    const problem = given(1, { dropped: true, causal: false, cross: false }, [200]);
+    const { inputs, params, forward, forwardKernel } = call({ ...problem, q: problem.q.map(() => 0), v: problem.v.map(() => 1) });
     const { y, lse } = forward();
-    (attention(1, true) as unknown as Kernel).loops({ ...inputs, y, lse }, { ...params, ...site });
+    forwardKernel.loops({ ...inputs, y, lse }, { ...params, ...site });
     return y.slice(0, 200 * problem.heads);
   };
 
@@ -166,33 +234,37 @@ describe("dropout of probabilities", () => {
 onDevices((device) => {
   // one lane a row and columns to spare; the usual width; five lanes a row and columns to spare
   test.each([
-    [5, false],
-    [64, true],
-    [72, false],
-  ] as const)("heads %d wide, dropped: %s, as the loops", async (width, dropped) => {
-    const problem = given(width, dropped);
-    const live = (problem.rows - TAIL) * problem.heads * width;
-    const withTail = (x: Float64Array) => x.map((value, i) => (i < live ? value : Number.NaN)); // what lies in the tail must not matter
-    const hostile = { ...problem, q: withTail(problem.q), k: withTail(problem.k), v: withTail(problem.v), dy: withTail(problem.dy) };
-    const { inputs, params, forward } = call(hostile);
+    [5, false, false, true],
+    [64, true, false, false],
+    [64, true, true, true],
+    [72, false, true, false],
+  ])("heads %d wide, dropped: %s, causal: %s, cross: %s, as the loops", async (width, dropped, causal, cross) => {
+    const problem = given(width, { dropped, causal, cross });
+    /** What lies in the tail must not matter. */
+    const withTail = (x: Float64Array, lengths: readonly number[]) => {
+      const live = lengths.reduce((a, b) => a + b) * problem.heads * width;
+      return x.map((value, i) => (i < live ? value : Number.NaN));
+    };
+    const { q, k, v, dy, lengths, keys } = problem;
+    const hostile = { ...problem, q: withTail(q, lengths), k: withTail(k, keys), v: withTail(v, keys), dy: withTail(dy, lengths) };
+    const { inputs, keyTiles, params, forward, forwardKernel, backwardKernel } = call(hostile);
     const { y, lse } = forward();
-    const sizes = { y: y.length, lse: lse.length };
     const rounded = { y: Float64Array.from(y, Math.fround), lse: Float64Array.from(lse, Math.fround) };
     // Sums of at most 72 + 65 products, each within 2^-24, and an exponential of a few units in the last place.
     const tolerance = 1e-5;
     const first = await verify(device(), {
-      kernel: attention(width, dropped) as unknown as Kernel,
+      kernel: forwardKernel,
       inputs,
-      outputs: sizes,
+      outputs: { y: y.length, lse: lse.length },
       params,
       tolerance,
     });
     expect(first.worst).toBeLessThanOrEqual(tolerance);
     const second = await verify(device(), {
-      kernel: attentionGrad(width, dropped) as unknown as Kernel,
-      inputs: { ...inputs, ...rounded, dy: hostile.dy },
-      outputs: { dq: y.length, dkv: 2 * y.length },
-      params: { ...params, rows: problem.rows },
+      kernel: backwardKernel,
+      inputs: { ...inputs, keyTiles, ...rounded, dy: hostile.dy },
+      outputs: { dq: y.length, dkv: 2 * k.length },
+      params,
       tolerance,
     });
     expect(second.worst).toBeLessThanOrEqual(tolerance);

@@ -6,16 +6,20 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { adamw } from "../../kernels/adamw.ts";
-import { type BinaryName, map, type UnaryName, zip } from "../../kernels/elementwise.ts";
-import { gather, gatherSum } from "../../kernels/gather.ts";
+import { type BinaryName, clamp, clampGrad, map, type UnaryName, zip } from "../../kernels/elementwise.ts";
+import { extreme, extremeGrad } from "../../kernels/extreme.ts";
+import { baseOf, gather, gatherSum, invert } from "../../kernels/gather.ts";
 import type { Kernel, Values } from "../../kernels/kernel.ts";
 import { layerNorm, layerNormGrad, layerNormGradWeights } from "../../kernels/layernorm.ts";
 import { crossEntropy, crossEntropyGrad, IGNORED } from "../../kernels/loss.ts";
 import { dropout, dropThreshold, keepScale } from "../../kernels/random.ts";
 import { squareSumShape, sumColumns, sumRows, sumSquares } from "../../kernels/reduce.ts";
+import { rmsNorm, rmsNormGrad, rmsNormGradWeight } from "../../kernels/rmsnorm.ts";
 import { samples } from "../../kernels/samples.ts";
-import { NOBODY, segmentMean, segmentMeanGrad } from "../../kernels/segment.ts";
-import { softmax, softmaxGrad } from "../../kernels/softmax.ts";
+import { NOBODY, segmentMean, segmentMeanGrad, segmentSum, segmentSumGrad } from "../../kernels/segment.ts";
+import { sgd } from "../../kernels/sgd.ts";
+import { logSoftmax, logSoftmaxGrad, logSumExp, logSumExpGrad, softmax, softmaxGrad } from "../../kernels/softmax.ts";
+import { variance, varianceGrad } from "../../kernels/variance.ts";
 import type { Device } from "../../src/device.ts";
 import { Key } from "../../src/key.ts";
 import { onDevice } from "../devices.ts";
@@ -35,7 +39,7 @@ type Bound = (i: number) => number;
 interface Run {
   readonly inputs: Buffers;
   /** The length of each output, or what it holds before. */
-  readonly outputs: Record<string, number | Float64Array>;
+  readonly outputs: Record<string, number | Float64Array | Uint32Array>;
   readonly params: Record<string, number>;
   /** How far each number may be from the loops in f64. Without it, it must have the very bits of the loops in f32. */
   bounds?(wanted: Buffers): Record<string, Bound>;
@@ -50,6 +54,8 @@ interface Size {
 const mapValues = <A, B>(of: Record<string, A>, f: (value: A, name: string) => B): Record<string, B> =>
   Object.fromEntries(Object.entries(of).map(([name, value]) => [name, f(value, name)]));
 
+const beyond = (values: Values): number[] => Array(MARGIN).fill(values instanceof Float64Array ? Number.NaN : 0);
+
 /** What a kernel gives on the device. */
 async function compute(device: Device, kernel: Kernel, { inputs, outputs, params }: Run): Promise<Buffers> {
   const before: Buffers = {
@@ -59,10 +65,7 @@ async function compute(device: Device, kernel: Kernel, { inputs, outputs, params
   const buffers = mapValues(before, (values) => {
     const isFloat = values instanceof Float64Array;
     const buffer = device.allocate(isFloat ? "f32" : "u32", values.length + MARGIN);
-    device.upload(
-      buffer,
-      isFloat ? Float64Array.from([...values, ...Array(MARGIN).fill(Number.NaN)]) : Uint32Array.from([...values, ...Array(MARGIN).fill(0)]),
-    );
+    device.upload(buffer, (isFloat ? Float64Array : Uint32Array).from([...values, ...beyond(values)]));
     return buffer;
   });
   device.run(kernel, buffers, params);
@@ -70,7 +73,7 @@ async function compute(device: Device, kernel: Kernel, { inputs, outputs, params
   for (const name of Object.keys(outputs)) {
     const all = await device.read(buffers[name]);
     const end = before[name].length;
-    expect(Array.from(all.subarray(end)), `${name} beyond its end`).toEqual(Array(MARGIN).fill(Number.NaN));
+    expect(Array.from(all.subarray(end)), `${name} beyond its end`).toEqual(beyond(before[name]));
     found[name] = all.slice(0, end);
   }
   for (const buffer of Object.values(buffers)) device.free(buffer);
@@ -79,7 +82,10 @@ async function compute(device: Device, kernel: Kernel, { inputs, outputs, params
 
 /** What its loops give, in f32 or f64. */
 function loops(kernel: Kernel, { inputs, outputs, params }: Run, Floats: typeof Float32Array | typeof Float64Array): Buffers {
-  const made = mapValues(outputs, (given) => (typeof given === "number" ? new Floats(given).fill(Number.NaN) : Floats.from(given)));
+  const made = mapValues(outputs, (given) => {
+    if (given instanceof Uint32Array) return given.slice();
+    return typeof given === "number" ? new Floats(given).fill(Number.NaN) : Floats.from(given);
+  });
   const given = mapValues(inputs, (values) => (values instanceof Float64Array ? Floats.from(values) : values));
   kernel.loops({ ...given, ...made }, params);
   return made;
@@ -132,10 +138,45 @@ const labelled = (size: Size) => {
 
 /** How to run each kernel at a size. */
 const runs: Record<string, readonly [kernel: unknown, run: (size: Size) => Run]> = {
-  ...Object.fromEntries((["neg", "square", "sqrt", "relu"] satisfies UnaryName[]).map((name) => [name, [map(name), unary]])),
+  ...Object.fromEntries((["neg", "square", "sqrt", "abs", "relu"] satisfies UnaryName[]).map((name) => [name, [map(name), unary]])),
   // each of them rounds once
   ...Object.fromEntries(
-    (["add", "sub", "mul", "div", "sqrtGrad", "squareGrad", "reluGrad"] satisfies BinaryName[]).map((name) => [name, [zip(name), binary]]),
+    (
+      [
+        ...(["add", "sub", "mul", "div", "maximum", "minimum", "sqrtGrad", "squareGrad", "absGrad", "reluGrad"] as const),
+        ...(["equal", "notEqual", "less", "lessEqual", "greater", "greaterEqual"] as const),
+      ] satisfies BinaryName[]
+    ).map((name) => [name, [zip(name), binary]]),
+  ),
+  clamp: [clamp, (size) => ({ ...unary(size), params: { n: size.cols, low: -0.5, high: 0.25 } })],
+  clampGrad: [
+    clampGrad,
+    (size) => {
+      const { a, b: dz } = binary(size).inputs;
+      return { inputs: { a, dz }, outputs: { da: size.cols }, params: { n: size.cols, low: -0.5, high: 0.25 } };
+    },
+  ],
+  // an exponential and a few roundings; what cancels in gelu's tail is lost
+  ...Object.fromEntries(
+    Object.entries({ rsqrt: 3, exp: 4, sigmoid: 8, tanh: 8, silu: 10, softplus: 10 } satisfies Partial<Record<UnaryName, number>>).map(
+      ([name, units]) => [
+        name,
+        [map(name as UnaryName), (size) => ({ ...unary(size), bounds: ({ z }) => ({ z: (i) => units * U * Math.abs(z[i]) }) })],
+      ],
+    ),
+  ),
+  ...Object.fromEntries(
+    (["gelu", "geluTanh"] satisfies UnaryName[]).map((name) => [
+      name,
+      [map(name), (size) => ({ ...unary(size), bounds: () => ({ z: (i) => 12 * U * Math.abs(unary(size).inputs.a[i]) }) })],
+    ]),
+  ),
+  rsqrtGrad: [zip("rsqrtGrad"), (size) => ({ ...binary(size), bounds: ({ z }) => ({ z: (i) => 5 * U * Math.abs(z[i]) }) })],
+  ...Object.fromEntries(
+    (["sigmoidGrad", "softplusGrad", "siluGrad", "geluGrad", "geluTanhGrad"] satisfies BinaryName[]).map((name) => [
+      name,
+      [zip(name), (size) => ({ ...binary(size), bounds: () => ({ z: (i) => 30 * U * Math.abs(binary(size).inputs.b[i]) }) })],
+    ]),
   ),
   tanhGrad: [
     zip("tanhGrad"),
@@ -208,6 +249,142 @@ const runs: Record<string, readonly [kernel: unknown, run: (size: Size) => Run]>
       const dots = Float64Array.from({ length: rows }, (_, i) => sum(cols, (j) => Math.abs(y[i * cols + j] * dy[i * cols + j])));
       const bound: Bound = (i) => 4 * U * y[i] * (Math.abs(dy[i]) + dots[Math.floor(i / cols)]);
       return { inputs: { y, dy }, outputs: { dx: y.length }, params: { rows, cols }, bounds: () => ({ dx: bound }) };
+    },
+  ],
+
+  ...Object.fromEntries(
+    (["max", "min"] as const).map((which) => [
+      which,
+      [
+        extreme(which),
+        (size: Size) => ({
+          inputs: { x: strange(size, 0, size.rows * size.cols) },
+          outputs: { y: size.rows },
+          params: { rows: size.rows, cols: size.cols },
+        }),
+      ],
+    ]),
+  ),
+  extremeGrad: [
+    extremeGrad,
+    (size) => {
+      const { rows, cols } = size;
+      const x = strange(size, 0, rows * cols).map((v) => Math.round(4 * v)); // so that some tie, and some rows have none of y
+      return {
+        inputs: { x, y: strange(size, 1, rows).map((v) => Math.round(4 * v)), dy: strange(size, 2, rows) },
+        outputs: { dx: x.length },
+        params: { rows, cols },
+      };
+    },
+  ],
+
+  variance: [
+    variance,
+    (size) => {
+      const { rows, cols } = size;
+      const x = draw(size, 0, rows * cols, -1, 3);
+      const [y] = magnitudes.variance(x, x, cols, 0.75);
+      return {
+        inputs: { x },
+        outputs: { y: rows, means: rows },
+        params: { rows, cols, scale: 0.75 },
+        bounds: ({ means }) => ({ y: (i) => 4 * U * y[i], means: (i) => U * Math.abs(means[i]) + 3 * SUM }),
+      };
+    },
+  ],
+  varianceGrad: [
+    varianceGrad,
+    (size) => {
+      const { rows, cols } = size;
+      return {
+        inputs: { x: draw(size, 0, rows * cols), means: draw(size, 1, rows), dy: draw(size, 2, rows) },
+        outputs: { dx: rows * cols },
+        params: { rows, cols, scale: 0.75 },
+        bounds: ({ dx }) => ({ dx: (i) => 4 * U * Math.abs(dx[i]) }),
+      };
+    },
+  ],
+
+  logSoftmax: [
+    logSoftmax,
+    (size) => {
+      const { rows, cols } = size;
+      const x = draw(size, 0, rows * cols, -20, 20);
+      const [y] = magnitudes.logSoftmax(x, x, cols);
+      return { inputs: { x }, outputs: { y: x.length }, params: { rows, cols }, bounds: () => ({ y: (i) => 5 * U * y[i] }) };
+    },
+  ],
+  logSoftmaxGrad: [
+    logSoftmaxGrad,
+    (size) => {
+      const { rows, cols } = size;
+      const [y, dy] = [draw(size, 0, rows * cols, -20, 0), draw(size, 1, rows * cols)];
+      const sums = Float64Array.from({ length: rows }, (_, i) => sum(cols, (j) => Math.abs(dy[i * cols + j])));
+      const bound: Bound = (i) => U * (2 * Math.abs(dy[i]) + 8 * Math.exp(y[i]) * sums[Math.floor(i / cols)]);
+      return { inputs: { y, dy }, outputs: { dx: y.length }, params: { rows, cols }, bounds: () => ({ dx: bound }) };
+    },
+  ],
+  logSumExp: [
+    logSumExp,
+    (size) => {
+      const { rows, cols } = size;
+      const x = draw(size, 0, rows * cols, -20, 20);
+      const [y] = magnitudes.logSumExp(x, x, cols);
+      return { inputs: { x }, outputs: { y: rows }, params: { rows, cols }, bounds: () => ({ y: (i) => 5 * U * y[i] }) };
+    },
+  ],
+  logSumExpGrad: [
+    logSumExpGrad,
+    (size) => {
+      const { rows, cols } = size;
+      const [x, y] = [draw(size, 0, rows * cols, -20, 5), draw(size, 1, rows, 5, 9)];
+      return {
+        inputs: { x, y, dy: draw(size, 2, rows) },
+        outputs: { dx: x.length },
+        params: { rows, cols },
+        bounds: ({ dx }) => ({ dx: (i) => U * Math.abs(dx[i]) * (8 + Math.abs(x[i] - y[Math.floor(i / cols)])) }),
+      };
+    },
+  ],
+
+  rmsNorm: [
+    rmsNorm,
+    (size) => {
+      const { rows, cols } = size;
+      const [x, weight] = [draw(size, 0, rows * cols, -1, 3), draw(size, 1, cols)];
+      return {
+        inputs: { x, weight },
+        outputs: { y: x.length, scales: rows },
+        params: { rows, cols, eps: Math.fround(1e-5) },
+        bounds: ({ y, scales }) => ({ y: (i) => 4 * U * Math.abs(y[i]), scales: (i) => 2 * U * scales[i] }),
+      };
+    },
+  ],
+  rmsNormGrad: [
+    rmsNormGrad,
+    (size) => {
+      const { rows, cols } = size;
+      const [x, weight, dy] = [draw(size, 0, rows * cols), draw(size, 1, cols), draw(size, 2, rows * cols)];
+      const scales = draw(size, 3, rows, 0.1, 2);
+      const xhat: Bound = (i) => Math.abs(x[i]) * scales[Math.floor(i / cols)];
+      const g: Bound = (i) => Math.abs(dy[i] * weight[i % cols]);
+      const means = scales.map((_, i) => sum(cols, (j) => g(i * cols + j) * xhat(i * cols + j)) / cols);
+      const bound: Bound = (i) => 8 * U * scales[Math.floor(i / cols)] * (g(i) + xhat(i) * means[Math.floor(i / cols)]);
+      return { inputs: { x, weight, scales, dy }, outputs: { dx: x.length }, params: { rows, cols }, bounds: () => ({ dx: bound }) };
+    },
+  ],
+  rmsNormGradWeight: [
+    rmsNormGradWeight,
+    (size) => {
+      const { rows, cols } = size;
+      const [x, dy, scales] = [draw(size, 0, rows * cols), draw(size, 1, rows * cols), draw(size, 2, rows, 0.1, 2)];
+      const terms: Bound = (j) => sum(rows, (i) => Math.abs(dy[i * cols + j] * x[i * cols + j] * scales[i]));
+      return {
+        inputs: { x, scales, dy },
+        outputs: { dweight: cols },
+        params: { rows, cols },
+        bounds: () => ({ dweight: (j) => 4 * U * terms(j) }),
+      };
     },
   ],
 
@@ -292,34 +469,93 @@ const runs: Record<string, readonly [kernel: unknown, run: (size: Size) => Run]>
     adamw,
     (size) => {
       const n = size.cols;
-      const hyper = Float64Array.of(1e-3, 0.9, 0.999, 1e-8, 0.19, 0.002, 0.1, 0.001).map(Math.fround);
-      const [lr, b1, , eps, c1, c2, d1] = hyper;
+      const [b1, b2, c1, c2, d1, d2] = [0.9, 0.999, 0.19, 0.002, 0.1, 0.001].map(Math.fround);
+      const [lr, eps, decay, l2] = [1e-3, 1e-3, 0.1, size.rows / 100].map(Math.fround);
+      const hyper = Float64Array.of(...new Array<number>(10).fill(9), lr, b1, b2, eps, c1, c2, d1, d2, decay, l2);
       const [g, w, m, v] = [draw(size, 0, n), draw(size, 1, n), draw(size, 2, n), draw(size, 3, n, 0, 1)];
-      const terms: Bound = (i) => b1 * Math.abs(m[i]) + d1 * Math.abs(g[i] * 0.5);
+      const moved: Bound = (i) => Math.abs(g[i] * 0.5) + l2 * Math.abs(w[i]); // the gradient's terms
+      const terms: Bound = (i) => b1 * Math.abs(m[i]) + d1 * moved(i);
+      const wrong: Bound = (i) => 5 * U * (b2 * v[i] + d2 * moved(i) ** 2);
       return {
         inputs: { g, hyper, clip: Float64Array.of(2, 0.5) },
         outputs: { w, m, v },
-        params: { n, decay: Math.fround(0.1) },
+        params: { n, slot: 1 },
         bounds: (wanted) => ({
-          w: (i) => U * (1.01 * Math.abs(w[i]) + ((16 * lr) / c1) * (terms(i) / (Math.sqrt(wanted.v[i] / c2) + eps))),
-          m: (i) => 4 * U * terms(i),
-          v: (i) => 5 * U * wanted.v[i],
+          w: (i) => {
+            const root = Math.sqrt(wanted.v[i] / c2) + eps;
+            const below = wrong(i) / (2 * Math.sqrt(wanted.v[i] * c2)) / root; // of the step: what v's rounding makes of its root
+            return U * (1.01 * Math.abs(w[i]) + (16 * lr * terms(i)) / c1 / root) + (below * lr * terms(i)) / c1 / root;
+          },
+          m: (i) => 5 * U * terms(i),
+          v: wrong,
         }),
       };
     },
   ],
-
-  gather: [
-    gather,
+  "sgd momentum": [
+    sgd(true),
     (size) => {
-      const { rows, cols } = size;
+      const [lr, decay, momentum, share, direct, held] = [0.1, size.rows / 100, 0.9, 0.8, 1, 0.9].map(Math.fround);
+      const hyper = Float64Array.of(...new Array<number>(6).fill(9), lr, decay, momentum, share, direct, held);
+      const [g, w, m] = [draw(size, 0, size.cols), draw(size, 1, size.cols), draw(size, 2, size.cols)];
+      const moved: Bound = (i) => Math.abs(g[i] * 0.5) + decay * Math.abs(w[i]);
+      const terms: Bound = (i) => momentum * Math.abs(m[i]) + share * moved(i);
       return {
-        inputs: { x: strange(size, 0, 3 * cols), index: integers(size, 1, rows, 3) },
-        outputs: { y: rows * cols },
-        params: { rows, cols },
+        inputs: { g, hyper, clip: Float64Array.of(2, 0.5) },
+        outputs: { w, m },
+        params: { n: size.cols, slot: 1 },
+        bounds: () => ({
+          w: (i) => U * (1.01 * Math.abs(w[i]) + 9 * lr * (direct * moved(i) + held * terms(i))),
+          m: (i) => 5 * U * terms(i),
+        }),
       };
     },
   ],
+  sgd: [
+    sgd(false),
+    (size) => {
+      const [lr, decay] = [0.1, size.rows / 100].map(Math.fround);
+      const [g, w] = [draw(size, 0, size.cols), draw(size, 1, size.cols)];
+      return {
+        inputs: { g, hyper: Float64Array.of(9, 9, 9, 9, 9, 9, lr, decay, 9, 9, 9, 9), clip: Float64Array.of(2, 0.5) },
+        outputs: { w },
+        params: { n: size.cols, slot: 1 },
+        bounds: () => ({ w: (i) => U * (1.01 * Math.abs(w[i]) + 5 * lr * (Math.abs(g[i] * 0.5) + decay * Math.abs(w[i]))) }),
+      };
+    },
+  ],
+
+  ...Object.fromEntries(
+    (["f32", "u32", "i32"] as const).flatMap((dtype) =>
+      (["u32", "i32"] as const).map((places) => [
+        `gather ${dtype} by ${places}`,
+        [
+          gather(dtype, places),
+          (size: Size) => {
+            const { rows, cols } = size;
+            const index = integers(size, 1, rows, 5).map((row) => (row === 4 ? 0xffffffff : row)); // 3 and -1 name no row
+            const x = dtype === "f32" ? strange(size, 0, 3 * cols) : integers(size, 0, 3 * cols, 2 ** 32);
+            const y = dtype === "f32" ? rows * cols : new Uint32Array(rows * cols).fill(7);
+            return { inputs: { x, index }, outputs: { y }, params: { rows, cols, whole: 3 } };
+          },
+        ],
+      ]),
+    ),
+  ),
+  ...Object.fromEntries(
+    (["u32", "i32"] as const).map((places) => [
+      `invert ${places}`,
+      [
+        invert(places),
+        (size: Size) => {
+          const { rows, cols: n } = size;
+          const index = integers(size, 1, n, rows + 2).map((row) => (row === rows + 1 ? 0xffffffff : row));
+          const outputs = { order: new Uint32Array(n).fill(7), starts: new Uint32Array(rows + 1).fill(7) };
+          return { inputs: { index }, outputs, params: { n, rows, base: baseOf(rows) } };
+        },
+      ],
+    ]),
+  ),
   gatherSum: [
     gatherSum,
     (size) => {
@@ -330,37 +566,47 @@ const runs: Record<string, readonly [kernel: unknown, run: (size: Size) => Run]>
       return { inputs: { x: strange(size, 0, index.length * cols), order, starts }, outputs: { y: rows * cols }, params: { rows, cols } };
     },
   ],
-  segmentMean: [
-    segmentMean,
-    (size) => {
-      const { rows, cols } = size;
-      const spans = new Uint32Array(2 * rows);
-      let end = 0;
-      for (const [i, length] of integers(size, 1, rows, 4).entries()) {
-        spans[2 * i] = end;
-        end += length;
-        spans[2 * i + 1] = end;
-      }
-      return {
-        inputs: { x: draw(size, 0, end * cols), spans },
-        outputs: { y: rows * cols },
-        params: { rows, cols },
-        bounds: ({ y }) => ({ y: rounded(y, () => 4) }),
-      };
-    },
-  ],
-  segmentMeanGrad: [
-    segmentMeanGrad,
-    (size) => {
-      const { rows, cols } = size;
-      const owner = integers(size, 1, rows, 4).map((b) => (b === 3 ? NOBODY : b));
-      return {
-        inputs: { dy: strange(size, 0, 3 * cols), spans: Uint32Array.of(0, 1, 1, 4, 4, 11), owner },
-        outputs: { dx: rows * cols },
-        params: { rows, cols },
-      };
-    },
-  ],
+  ...Object.fromEntries(
+    [segmentSum, segmentMean].map((kernel) => [
+      kernel.name,
+      [
+        kernel,
+        (size: Size) => {
+          const { rows, cols } = size;
+          const spans = new Uint32Array(2 * rows);
+          let end = 0;
+          for (const [i, length] of integers(size, 1, rows, 4).entries()) {
+            spans[2 * i] = end;
+            end += length;
+            spans[2 * i + 1] = end;
+          }
+          return {
+            inputs: { x: draw(size, 0, end * cols), spans },
+            outputs: { y: rows * cols },
+            params: { rows, cols },
+            bounds: ({ y }: Buffers) => ({ y: rounded(y, () => 4) }),
+          };
+        },
+      ],
+    ]),
+  ),
+  ...Object.fromEntries(
+    [segmentSumGrad, segmentMeanGrad].map((kernel) => [
+      kernel.name,
+      [
+        kernel,
+        (size: Size) => {
+          const { rows, cols } = size;
+          const owner = integers(size, 1, rows, 4).map((b) => (b === 3 ? NOBODY : b));
+          return {
+            inputs: { dy: strange(size, 0, 3 * cols), spans: Uint32Array.of(0, 1, 1, 4, 4, 11), owner },
+            outputs: { dx: rows * cols },
+            params: { rows, cols },
+          };
+        },
+      ],
+    ]),
+  ),
 };
 
 const sizes = fc.record({
@@ -420,6 +666,17 @@ const suite = (device: () => Device) => {
           ),
         ).toEqual(Array.from(one));
       }
+    });
+
+    test("the log-sum-exp of a row with NaN or Infinity is that, and of nothing but -Infinity it is -Infinity, with no gradient", async () => {
+      const x = row(0, Number.NaN, Infinity, 0, Infinity, -Infinity, -Infinity, -Infinity, -Infinity, 0, 0, -Infinity);
+      const params = { rows: 4, cols: 3 };
+      const { y } = await compute(device(), logSumExp as unknown as Kernel, { inputs: { x }, outputs: { y: 4 }, params });
+      expect(Array.from(y)).toEqual([Number.NaN, Infinity, -Infinity, Math.fround(Math.LN2)]);
+      const inputs = { x, y: Float64Array.from(y), dy: row(1, 1, 1, 1) };
+      const { dx } = await compute(device(), logSumExpGrad as unknown as Kernel, { inputs, outputs: { dx: 12 }, params });
+      expect(Array.from(dx.subarray(6, 9))).toEqual([0, 0, 0]);
+      for (const [i, d] of [0.5, 0.5, 0].entries()) expect(dx[9 + i]).toBeCloseTo(d, 6);
     });
 
     test.each([[row(-Infinity, -Infinity, -Infinity)], [row(0, Number.NaN, 1)], [row(0, Infinity, 1)]])(

@@ -2,13 +2,13 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { attention, attentionGrad } from "../../kernels/attention.ts";
+import { attention, attentionGrad, FIELDS } from "../../kernels/attention.ts";
 import type { Kernel, Values } from "../../kernels/kernel.ts";
 import { matmul } from "../../kernels/matmul.ts";
 import { dropThreshold, keepScale } from "../../kernels/random.ts";
 import type { Device } from "../../src/device.ts";
 import { Key } from "../../src/key.ts";
-import { tilesOf } from "../../src/stream.ts";
+import { spansOf, tilesOf } from "../../src/stream.ts";
 import { onDevice } from "../devices.ts";
 import * as magnitudes from "../magnitudes.ts";
 
@@ -101,19 +101,22 @@ interface Heads {
   readonly heads: number;
   readonly width: number;
   readonly dropped: boolean;
+  readonly causal: boolean;
   readonly seed: number;
 }
 
-async function checkAttention(device: Device, { lengths, tail, heads, width, dropped, seed }: Heads) {
+async function checkAttention(device: Device, { lengths, tail, heads, width, dropped, causal, seed }: Heads) {
   const rows = lengths.reduce((a, b) => a + b, tail);
   const size = rows * heads * width;
   const [q, k, v, dy] = [0, 1, 2, 3].map((which) => draw(4 * seed + which, size));
-  const tiles = Uint32Array.from([...tilesOf(lengths, rows), 0, 0, 0, 0]);
+  const tiles = Uint32Array.from([...tilesOf(spansOf(lengths), rows), 0, 0, 0, 0, 0]);
   const scale = Math.fround(keepScale(0.1));
-  const params = { count: tiles.length / 4, rows, heads, ...(dropped && { threshold: dropThreshold(0.1), scale, site0: seed, site1: 1 }) };
-  const inputs: Buffers = { q, k, v, tiles, ...(dropped && { key: Uint32Array.of(seed, 3) }) };
-  const forward = attention(width, dropped) as unknown as Kernel;
-  const backward = attentionGrad(width, dropped) as unknown as Kernel;
+  const count = tiles.length / FIELDS;
+  const sizes = { count, keyCount: count, rows, keyRows: rows, heads };
+  const params = { ...sizes, ...(dropped && { threshold: dropThreshold(0.1), scale, site0: seed, site1: 1 }) };
+  const inputs: Buffers = { q, k, v, tiles, keyTiles: tiles, ...(dropped && { key: Uint32Array.of(seed, 3) }) };
+  const forward = attention(width, dropped, causal) as unknown as Kernel;
+  const backward = attentionGrad(width, dropped, causal) as unknown as Kernel;
   const [y, lse, dq, dkv] = [size, rows * heads, size, 2 * size].map((n) => new Float64Array(n).fill(Number.NaN));
   forward.loops({ ...inputs, y, lse }, params);
   backward.loops({ ...inputs, y, dy, lse, dq, dkv }, params);
@@ -126,7 +129,7 @@ async function checkAttention(device: Device, { lengths, tail, heads, width, dro
     { dq: size, dkv: 2 * size },
     params,
   );
-  const [my, mdq, mdk, mdv] = magnitudes.attention([q, k, v], dy, lengths, heads * width, heads, scale);
+  const [my, mdq, mdk, mdv] = magnitudes.attention([q, k, v], dy, lengths, heads * width, heads, scale, { causal });
   // a dot product over the width, one over the segment, and some twenty roundings of the softmax in between
   const c = width + Math.max(0, ...lengths) + 20;
   expectWithin(first.y, y, my, c);
@@ -142,6 +145,7 @@ const stream = fc.record({
   heads: fc.integer({ min: 1, max: 3 }),
   width: fc.constantFrom(1, 3, 4, 15, 16, 17, 32, 64),
   dropped: fc.boolean(),
+  causal: fc.boolean(),
   seed: fc.nat(1e6),
 });
 
@@ -184,16 +188,19 @@ const suite = (device: () => Device) => {
         { numRuns: 40 },
       ));
 
-    test("in the widest head there may be, over several blocks of keys", () =>
-      checkAttention(device(), { lengths: [300, 5], tail: 7, heads: 1, width: 128, dropped: true, seed: 2 }));
+    test.each([false, true])("in the widest head there may be, over several blocks of keys, causal: %s", (causal) =>
+      checkAttention(device(), { lengths: [300, 5], tail: 7, heads: 1, width: 128, dropped: true, causal, seed: 2 }),
+    );
 
     test("raise e to within 2 units in the last place, and to 0 below e^-50", async () => {
       // a cell of one place, one wide, with lse = 0, k = 1 and dy = 1: dv = e^q
       const q = Float64Array.from({ length: 3000 }, (_, i) => Math.fround(i < 1000 ? (i - 500) / 1000 : (i - 2000) * 0.087));
       const [ones, zeros] = [q.map(() => 1), q.map(() => 0)];
-      const inputs = { q, k: ones, v: ones, y: ones, dy: ones, lse: zeros, tiles: Uint32Array.from(tilesOf(Array.from(ones), 3000)) };
-      const kernel = attentionGrad(1, false) as unknown as Kernel;
-      const { dkv } = await compute(device(), kernel, inputs, { dq: 3000, dkv: 6000 }, { count: 3000, rows: 3000, heads: 1 });
+      const tiles = Uint32Array.from(tilesOf(spansOf(Array.from(ones)), 3000));
+      const inputs = { q, k: ones, v: ones, y: ones, dy: ones, lse: zeros, tiles, keyTiles: tiles };
+      const kernel = attentionGrad(1, false, false) as unknown as Kernel;
+      const params = { count: 3000, keyCount: 3000, rows: 3000, keyRows: 3000, heads: 1 };
+      const { dkv } = await compute(device(), kernel, inputs, { dq: 3000, dkv: 6000 }, params);
       const want = q.map((x) => (x < -50 ? 0 : Math.exp(x)));
       expect(want.filter((value) => value === 0).length).toBeGreaterThan(100);
       expectWithin(dkv.subarray(3000), want, want, 4);
@@ -203,8 +210,9 @@ const suite = (device: () => Device) => {
       const x = draw(1, 40 * 4);
       const v = x.slice();
       v[0] = Number.NaN;
-      const inputs = { q: x, k: v, v: x, tiles: Uint32Array.from(tilesOf([20, 20], 40)) };
-      const { y } = await compute(device(), attention(4, false) as unknown as Kernel, inputs, { y: 160, lse: 40 }, { count: 2, heads: 1 });
+      const inputs = { q: x, k: v, v: x, tiles: Uint32Array.from(tilesOf(spansOf([20, 20]), 40)) };
+      const kernel = attention(4, false, false) as unknown as Kernel;
+      const { y } = await compute(device(), kernel, inputs, { y: 160, lse: 40 }, { count: 2, keyRows: 40, heads: 1 });
       expect(y.subarray(0, 80).every(Number.isNaN)).toBe(true);
       expect(y.subarray(80).every(Number.isFinite)).toBe(true);
     });

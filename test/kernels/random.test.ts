@@ -102,7 +102,7 @@ onDevices((device) => {
         [n, heads * n],
       );
       const { value, grads } = valueAndGrad(() => {
-        const y = ops.attention(q, q, v, segments([n]), heads, { p, key });
+        const y = ops.attention(q, q, v, segments([n]), heads, { drop: { p, key } });
         return [ops.sum(y), y] as const;
       }, [v]);
       return [value[1], grads[0]];

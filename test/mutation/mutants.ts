@@ -14,7 +14,7 @@ export interface Mutant {
   readonly devices?: string;
 }
 
-const sweep = (tests: string) => ({ suites: ["test/sweep.test.ts"], tests });
+const sweep = (tests: string) => ({ suites: ["test/derivatives.test.ts", "test/sweep.test.ts"], tests });
 const onCpu = { devices: "cpu" };
 const onGpu = { devices: "webgpu" };
 const onLoops = { devices: "reference" };
@@ -85,24 +85,25 @@ export const required: readonly Mutant[] = [
   {
     bug: "a segment ends one row early in attention's WGSL",
     file: "kernels/attention.ts",
-    find: "let end = tiles[tile + 3u];",
-    replace: "let end = max(tiles[tile + 3u], 1u) - 1u;",
+    find: "let end = ${tiles}[tile + 3u];",
+    replace: "let end = max(${tiles}[tile + 3u], 1u) - 1u;",
     ...sweep("attention 0"),
     ...onGpu,
   },
   {
     bug: "a segment begins one row late in attention's WGSL",
     file: "kernels/attention.ts",
-    find: "let start = tiles[tile + 2u];",
-    replace: "let start = tiles[tile + 2u] + 1u;",
+    find: "let start = ${tiles}[tile + 2u];",
+    replace: "let start = ${tiles}[tile + 2u] + 1u;",
     ...sweep("attention 0"),
     ...onGpu,
   },
   {
     bug: "a segment ends one row early in attention's loops",
     file: "kernels/attention.ts",
-    find: "const [row0, row1, from, to] = tiles.subarray(4 * t, 4 * t + 4);",
-    replace: "const [row0, row1, from, last] = tiles.subarray(4 * t, 4 * t + 4);\n    const to = Math.max(last - 1, from);",
+    find: "const [row0, row1, from, to, origin] = tiles.subarray(FIELDS * t, FIELDS * (t + 1));",
+    replace:
+      "const [row0, row1, from, end, origin] = tiles.subarray(FIELDS * t, FIELDS * (t + 1));\n    const to = Math.max(end - 1, from);",
     suites: ["test/golden.test.ts"],
     tests: "attention",
     ...onLoops,
@@ -118,8 +119,8 @@ export const required: readonly Mutant[] = [
   {
     bug: "a segment's tiles end one row late",
     file: "src/stream.ts",
-    find: "dead ? 0 : from, dead ? 0 : to",
-    replace: "dead ? 0 : from, dead ? 0 : Math.min(to + 1, rows)",
+    find: "cut(from, to, from, to);",
+    replace: "cut(from, to, from, Math.min(to + 1, rows));",
     suites: ["test/src/stream.test.ts", "test/geneformer/model.test.ts"],
     ...onLoops,
   },
@@ -133,10 +134,51 @@ export const required: readonly Mutant[] = [
     ...onLoops,
   },
   {
+    bug: "a causal query misses the key of its own place, in attention's WGSL",
+    file: "kernels/attention.ts",
+    find: "let high = min(end, start + row + 1u - origin);",
+    replace: "let high = min(end, start + row - origin);",
+    ...sweep("attention 2"),
+    ...onGpu,
+  },
+  {
+    bug: "a causal key's first query stays away from its gradient, in attention's WGSL",
+    file: "kernels/attention.ts",
+    find: "let low = start + row - origin;",
+    replace: "let low = start + row + 1u - origin;",
+    ...sweep("attention 2"),
+    ...onGpu,
+  },
+  {
+    bug: "a causal query sees one key too many, in attention's loops",
+    file: "kernels/attention.ts",
+    find: "Math.min(to, from + i - origin + 1)",
+    replace: "Math.min(to, from + i - origin + 2)",
+    suites: ["test/kernels/attention.test.ts"],
+    tests: "causal",
+    ...onLoops,
+  },
+  {
+    bug: "a causal query sees one key too many, in attention's WebAssembly",
+    file: "kernels/cpu/assembly/attention.ts",
+    find: "const unseen = min(rows, j - ahead);",
+    replace: "const unseen = min(rows, j - ahead) - 1;",
+    ...sweep("attention 2"),
+    ...onCpu,
+  },
+  {
+    bug: "cross-attention's keys look at queries in their own place",
+    file: "autograd/ops/attention.ts",
+    find: "const keyTiles = keys ? across(keys, segments) : tiles;",
+    replace: "const keyTiles = keys ? keys.tiles : tiles;",
+    ...sweep("attention 4"),
+    ...onGpu,
+  },
+  {
     bug: "attention draws another mask on the way back",
     file: "autograd/ops/attention.ts",
-    find: "{ ...params, rows: n }",
-    replace: "{ ...params, site0: (params.site0 ?? 0) + 1, rows: n }",
+    find: "{ ...params, rows: n, keyCount",
+    replace: "{ ...params, site0: (params.site0 ?? 0) + 1, rows: n, keyCount",
     ...sweep("derivative.*attention 1"),
     ...onLoops,
   },
@@ -160,8 +202,8 @@ export const required: readonly Mutant[] = [
   {
     bug: "the dead tail leaks into the last cell's mean",
     file: "src/stream.ts",
-    find: "spans.set([from, from + length], 2 * cell);\n    owner",
-    replace: "spans.set([from, cell === lengths.length - 1 ? rows : from + length], 2 * cell);\n    owner",
+    find: "spans.set([from, to], 2 * cell);",
+    replace: "spans.set([from, cell === lengths.length - 1 ? rows : to], 2 * cell);",
     suites: ["test/src/stream.test.ts"],
     ...onLoops,
   },
@@ -384,9 +426,49 @@ export const others: readonly Mutant[] = [
   {
     bug: "weight decay reaches biases and norms",
     file: "nn/optimizer.ts",
-    find: "decay: decays(name) ? decay : 0",
-    replace: "decay: (decays(name), decay)",
+    find: "decay: decays(name) ? decay : 0 }",
+    replace: "decay: (decays(name), decay) }",
     suites: ["test/nn/optimizer.test.ts"],
+    ...onLoops,
+  },
+  {
+    bug: "Adam's decay is AdamW's",
+    file: "nn/optimizer.ts",
+    find: "decoupled ? [decay, 0] : [0, decay]",
+    replace: "true ? [decay, 0] : [0, decay]",
+    suites: ["test/nn/optimizer.test.ts"],
+    ...onLoops,
+  },
+  {
+    bug: "dampening takes from the first gradient too",
+    file: "nn/optimizer.ts",
+    find: "t === 1 ? 1 : 1 - dampening",
+    replace: "1 - dampening",
+    suites: ["test/nn/optimizer.test.ts"],
+    ...onLoops,
+  },
+  {
+    bug: "a row of the optimiser's numbers is another parameter's",
+    file: "kernels/sgd.ts",
+    find: "let h = p.slot * ${SGD_ROW}u;",
+    replace: "let h = 0u * ${SGD_ROW}u;",
+    suites: ["test/nn/optimizer.test.ts"],
+    ...onGpu,
+  },
+  {
+    bug: "a hook outlives what it was for",
+    file: "nn/hooks.ts",
+    find: 'else Reflect.deleteProperty(module, "forward");',
+    replace: "",
+    suites: ["test/nn/hooks.test.ts"],
+    ...onLoops,
+  },
+  {
+    bug: "an adapter is merged without its scale",
+    file: "nn/lora.ts",
+    find: "mul(matmul(this.lora_B.weight, this.lora_A.weight), full([], this.scale))",
+    replace: "matmul(this.lora_B.weight, this.lora_A.weight)",
+    suites: ["test/nn/lora.test.ts"],
     ...onLoops,
   },
   {
@@ -434,8 +516,8 @@ export const others: readonly Mutant[] = [
   {
     bug: "a kernel imports from src",
     file: "kernels/softmax.ts",
-    find: 'import { eachRow } from "./rows.ts";',
-    replace: 'import { eachRow } from "./rows.ts";\nimport { show } from "../src/shape.ts";\nvoid show;',
+    find: 'import { eachRankedRow, eachRow, LEAST_RANK } from "./rows.ts";',
+    replace: 'import { eachRankedRow, eachRow, LEAST_RANK } from "./rows.ts";\nimport { show } from "../src/shape.ts";\nvoid show;',
     suites: ["test/layers.test.ts"],
   },
   {
@@ -463,8 +545,8 @@ export const others: readonly Mutant[] = [
   {
     bug: "1 - beta taken in f32",
     file: "nn/optimizer.ts",
-    find: "1 - beta1, 1 - beta2]",
-    replace: "1 - Math.fround(beta1), 1 - Math.fround(beta2)]",
+    find: "1 - beta1, 1 - beta2],",
+    replace: "1 - Math.fround(beta1), 1 - Math.fround(beta2)],",
     suites: ["test/golden.test.ts"],
     tests: "adamw",
     ...onLoops,

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { Embedding } from "../../nn/embedding.ts";
 import { LayerNorm } from "../../nn/layernorm.ts";
 import { Linear } from "../../nn/linear.ts";
-import { countParameters, freeParameters, load, parameters } from "../../nn/module.ts";
+import { copyParameters, countParameters, freeParameters, load, modules, parameters, select } from "../../nn/module.ts";
 import { Key } from "../../src/key.ts";
 import { index } from "../../src/stream.ts";
 import { normal, ones, scoped, tensor } from "../../src/tensor.ts";
@@ -93,6 +93,59 @@ onDevices((device) => {
       expect(() => load(model, values(given), "checkpoint")).toThrow(new TypeError(message));
       expect([...(await model.first.weight.data())]).toEqual(before);
       freeParameters(model);
+    });
+  });
+
+  describe("modules", () => {
+    test("are all objects but tensors, by their paths, from the whole to its parts", () => {
+      const model = make();
+      const found = [...modules(model)];
+      expect(found.map(([path]) => path)).toEqual(["", "first", "layers", "layers.0", "layers.1"]);
+      expect(found[0][1]).toBe(model);
+      expect(found[3][1]).toBe(model.layers[0]);
+      const knot: { self?: object; values: Float32Array } = { values: new Float32Array(3) };
+      knot.self = knot;
+      expect([...modules(knot)]).toEqual([["", knot]]);
+      freeParameters(model);
+    });
+  });
+
+  describe("select", () => {
+    test("gives the parameters whose names match, or names the nearest", () => {
+      const model = make();
+      const names = (match: string | ((name: string) => boolean)) => select(model, match).map(([name]) => name);
+      expect(names("**.bias")).toEqual(["first.bias", "layers.0.bias"]);
+      expect(names((name) => !name.startsWith("first."))).toEqual(["layers.0.weight", "layers.0.bias"]);
+      expect(select(model, "first.weight")[0][1]).toBe(model.first.weight);
+      expect(() => select(model, "frist.weight")).toThrow(
+        new RangeError('select(module, match): "frist.weight" matches no parameter; there are 4, such as "first.weight"'),
+      );
+      freeParameters(model);
+    });
+  });
+
+  describe("copyParameters", () => {
+    test("writes the values of one module into another, which keeps its own tensors", async () => {
+      const [from, to] = [new Linear(3, 2, Key.from(1)), new Linear(3, 2, Key.from(2))];
+      const { weight } = to;
+      from.bias.write([7, 8]);
+      copyParameters(from, to);
+      from.bias.write([0, 0]);
+      expect(to.weight).toBe(weight);
+      expect(await weight.data()).toEqual(await from.weight.data());
+      expect([...(await to.bias.data())]).toEqual([7, 8]);
+      for (const module of [from, to]) freeParameters(module);
+    });
+
+    test("names what does not fit, and writes nothing", async () => {
+      const before = device().memory.live;
+      const [from, to, wide] = [{ bias: tensor([1]) }, { bias: tensor([2]), weight: tensor([3]) }, { bias: tensor([4, 5]) }];
+      expect(() => copyParameters(from, to)).toThrow(new TypeError('copyParameters(from, to): "weight" is in the model but not given'));
+      expect(() => copyParameters(to, from)).toThrow(new TypeError('copyParameters(from, to): "weight" is given but not in the model'));
+      expect(() => copyParameters(wide, from)).toThrow('"bias" is [2] but the model has [1]');
+      expect([...(await to.bias.data()), ...(await from.bias.data())]).toEqual([2, 1]);
+      for (const module of [from, to, wide]) freeParameters(module);
+      expect(device().memory.live).toBe(before);
     });
   });
 

@@ -6,9 +6,9 @@ import { describe, expect, test } from "vitest";
 import { readDataset } from "../../geneformer/data/dataset.ts";
 import { buildDictionary } from "../../geneformer/data/dictionary.ts";
 import { openCells } from "../../geneformer/data/h5ad.ts";
-import { type Pickled, readPickle } from "../../geneformer/data/pickle.ts";
 import { tokenize } from "../../geneformer/data/tokenizer.ts";
 import { isSpecial, readVocabulary, writeVocabulary } from "../../geneformer/data/vocabulary.ts";
+import { type Pickled, readPickle } from "../../nn/pickle.ts";
 import { scratch } from "../geneformer/data/scratch.ts";
 
 const data = fileURLToPath(new URL("../../../shared/data/", import.meta.url));

@@ -2,7 +2,8 @@
  * Flash attention over segments, forward and backward (Dao et al. 2022; kernels/attention.ts says what is computed).
  *
  * Scores stand with a key in each row and 32 queries across, [key][query], so that a vector holds four queries: maxima and sums over keys need
- * nothing across a vector, and all matrix products are strips over panels. Of a segment's keys, one block at a time is in work.
+ * nothing across a vector, and all matrix products are strips over panels. Of a segment's keys, one block at a time is in work. A causal tile ends
+ * with the last key that its last query sees.
  */
 
 import { min, pack, packTransposed, PANEL, ROW, strip, whole } from "./panel";
@@ -18,13 +19,21 @@ const TALL: usize = 2048;
 
 @inline
 function field(tiles: usize, t: u32, which: u32): u32 {
-  return load<u32>(tiles + usize(4 * t + which) * 4);
+  return load<u32>(tiles + usize(5 * t + which) * 4);
 }
 
 /** scores[j][i] = sum over d of a[j][d] b[i][d]; a lies by rows, b in panels of its transpose. */
 @inline
 function scores(a: usize, step: usize, keys: u32, b: usize, rows: u32, width: u32, to: usize): void {
   for (let i: u32 = 0; i < rows; i += PANEL) strip(a, step, 4, keys, b + usize(i) * width * 4, width, to + usize(i) * 4, KEY, false);
+}
+
+/** No weight to keys that a query may not see: key j of the block comes after query i of the tile where j > i + ahead. */
+function hide(score: usize, rows: u32, keys: u32, ahead: i32): void {
+  for (let j = ahead < 0 ? 0 : ahead + 1; j < i32(keys); j++) {
+    const unseen = min(rows, j - ahead); // of the tile's queries, its first
+    for (let i: u32 = 0; i < unseen; i++) store<f32>(score + usize(j) * KEY + usize(i) * 4, -Infinity);
+  }
 }
 
 /** Ones where the draw for (query, key j of the segment) keeps a probability; every fourth j draws anew. `bits`: the folded key, then room. */
@@ -57,7 +66,7 @@ function unpack(panels: usize, rows: u32, width: u32, factors: usize, to: usize,
 @inline
 function forward(
   q: usize, k: usize, v: usize, tiles: usize, key: usize, y: usize, lse: usize, scratch: usize,
-  count: u32, heads: u32, threshold: u32, keep: f32, site0: u32, site1: u32, width: u32, dropped: bool,
+  count: u32, heads: u32, threshold: u32, keep: f32, site0: u32, site1: u32, width: u32, causal: bool, dropped: bool,
 ): void {
   const step = usize(heads * width) * 4;
   const panels = whole(width) / PANEL;
@@ -78,6 +87,8 @@ function forward(
       const rows = field(tiles, t, 1) - row0;
       const from = field(tiles, t, 2);
       const to = field(tiles, t, 3);
+      const place = row0 - field(tiles, t, 4); // of the first query in its segment
+      const seen = causal ? min(to, from + place + rows) : to;
       if (from == to) {
         unpack(0, rows, width, 0, y + step * row0 + column, step);
         for (let i: u32 = 0; i < rows; i++) store<f32>(lse + usize((row0 + i) * heads + h) * 4, 0);
@@ -90,9 +101,10 @@ function forward(
         store<f32>(most + usize(i) * 4, -f32.MAX_VALUE);
         store<f32>(sum + usize(i) * 4, 0);
       }
-      for (let j0 = from; j0 < to; j0 += KEYS) {
-        const keys = min(KEYS, to - j0);
+      for (let j0 = from; j0 < seen; j0 += KEYS) {
+        const keys = min(KEYS, seen - j0);
         scores(k + step * j0 + column, step, keys, queries, rows, width, score);
+        if (causal) hide(score, rows, keys, place - (j0 - from));
         for (let i: u32 = 0; i < rows; i += 4) {
           const o = usize(i) * 4;
           const end = score + usize(keys) * KEY + o;
@@ -135,16 +147,17 @@ function forward(
 }
 
 export function attention(
-  q: usize, k: usize, v: usize, tiles: usize, y: usize, lse: usize, scratch: usize, count: u32, heads: u32, width: u32,
+  q: usize, k: usize, v: usize, tiles: usize, y: usize, lse: usize, scratch: usize,
+  count: u32, keyRows: u32, heads: u32, width: u32, causal: bool,
 ): void {
-  forward(q, k, v, tiles, 0, y, lse, scratch, count, heads, 0, 1, 0, 0, width, false);
+  forward(q, k, v, tiles, 0, y, lse, scratch, count, heads, 0, 1, 0, 0, width, causal, false);
 }
 
 export function attentionDropped(
   q: usize, k: usize, v: usize, tiles: usize, key: usize, y: usize, lse: usize, scratch: usize,
-  count: u32, heads: u32, threshold: u32, keep: f32, site0: u32, site1: u32, width: u32,
+  count: u32, keyRows: u32, heads: u32, threshold: u32, keep: f32, site0: u32, site1: u32, width: u32, causal: bool,
 ): void {
-  forward(q, k, v, tiles, key, y, lse, scratch, count, heads, threshold, keep, site0, site1, width, true);
+  forward(q, k, v, tiles, key, y, lse, scratch, count, heads, threshold, keep, site0, site1, width, causal, true);
 }
 
 /** Adds what was gathered for the keys of a segment, in panels, to their rows. */
@@ -161,7 +174,7 @@ function addRows(panels: usize, rows: u32, width: u32, to: usize, step: usize): 
 @inline
 function backward(
   q: usize, k: usize, v: usize, y: usize, dy: usize, lse: usize, tiles: usize, key: usize, dq: usize, dkv: usize, scratch: usize,
-  count: u32, all: u32, heads: u32, threshold: u32, keep: f32, site0: u32, site1: u32, width: u32, dropped: bool,
+  count: u32, keyRows: u32, heads: u32, threshold: u32, keep: f32, site0: u32, site1: u32, width: u32, causal: bool, dropped: bool,
 ): void {
   const step = usize(heads * width) * 4;
   const panels = whole(width) / PANEL;
@@ -177,9 +190,9 @@ function backward(
   const delta = logs + TILE * 4;
   const keyPanels = delta + TILE * 4; // of the segment
   const scale: f32 = 1 / sqrt<f32>(f32(width));
-  const dv = dkv + step * all;
+  const dv = dkv + step * keyRows;
   if (dropped) fold(key, site0, site1, bits);
-  memory.fill(dkv, 0, 2 * step * all);
+  memory.fill(dkv, 0, 2 * step * keyRows);
   for (let h: u32 = 0; h < heads; h++) {
     const column = usize(h * width) * 4;
     for (let t: u32 = 0; t < count; ) {
@@ -199,6 +212,8 @@ function backward(
         const row0 = field(tiles, t, 0);
         const rows = field(tiles, t, 1) - row0;
         const first = step * row0 + column;
+        const place = row0 - field(tiles, t, 4); // of the first query in its segment
+        const seen = causal ? min(length, place + rows) : length;
         packTransposed(q + first, step, width, rows, queriesT);
         packTransposed(dy + first, step, width, rows, dyT);
         pack(q + first, step, rows, width, queries);
@@ -212,10 +227,11 @@ function backward(
           store<f32>(delta + usize(i) * 4, sum);
           store<f32>(logs + usize(i) * 4, i < rows ? load<f32>(lse + usize((row0 + i) * heads + h) * 4) : 0);
         }
-        for (let j0: u32 = 0; j0 < length; j0 += KEYS) {
-          const keys = min(KEYS, length - j0);
+        for (let j0: u32 = 0; j0 < seen; j0 += KEYS) {
+          const keys = min(KEYS, seen - j0);
           const block = step * (from + j0) + column;
           scores(k + block, step, keys, queriesT, rows, width, score);
+          if (causal) hide(score, rows, keys, place - j0);
           scores(v + block, step, keys, dyT, rows, width, dScore);
           for (let i: u32 = 0; i < rows; i += 4) {
             const o = usize(i) * 4;
@@ -253,14 +269,14 @@ function backward(
 
 export function attentionGrad(
   q: usize, k: usize, v: usize, y: usize, dy: usize, lse: usize, tiles: usize, dq: usize, dkv: usize, scratch: usize,
-  count: u32, rows: u32, heads: u32, width: u32,
+  count: u32, keyCount: u32, rows: u32, keyRows: u32, heads: u32, width: u32, causal: bool,
 ): void {
-  backward(q, k, v, y, dy, lse, tiles, 0, dq, dkv, scratch, count, rows, heads, 0, 1, 0, 0, width, false);
+  backward(q, k, v, y, dy, lse, tiles, 0, dq, dkv, scratch, count, keyRows, heads, 0, 1, 0, 0, width, causal, false);
 }
 
 export function attentionGradDropped(
   q: usize, k: usize, v: usize, y: usize, dy: usize, lse: usize, tiles: usize, key: usize, dq: usize, dkv: usize, scratch: usize,
-  count: u32, rows: u32, heads: u32, threshold: u32, keep: f32, site0: u32, site1: u32, width: u32,
+  count: u32, keyCount: u32, rows: u32, keyRows: u32, heads: u32, threshold: u32, keep: f32, site0: u32, site1: u32, width: u32, causal: bool,
 ): void {
-  backward(q, k, v, y, dy, lse, tiles, key, dq, dkv, scratch, count, rows, heads, threshold, keep, site0, site1, width, true);
+  backward(q, k, v, y, dy, lse, tiles, key, dq, dkv, scratch, count, keyRows, heads, threshold, keep, site0, site1, width, causal, true);
 }

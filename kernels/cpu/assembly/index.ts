@@ -2,15 +2,21 @@
 
 export { matmul } from "./matmul";
 export { attention, attentionDropped, attentionGrad, attentionGradDropped } from "./attention";
-export { add, div, mul, neg, reciprocalGrad, relu, reluGrad, sqrt, sqrtGrad, square, squareGrad, sub, tanhGrad } from "./elementwise";
+export {
+  abs, absGrad, add, clamp, clampGrad, div, equal, exp, gelu, geluGrad, geluTanh, geluTanhGrad, greater, greaterEqual, less, lessEqual,
+  maximum, minimum, mul, neg, notEqual, reciprocalGrad, relu, reluGrad, rsqrt, rsqrtGrad, sigmoid, sigmoidGrad, silu, siluGrad,
+  softplus, softplusGrad, sqrt, sqrtGrad, square, squareGrad, sub, tanh, tanhGrad,
+} from "./elementwise";
 export { dropout } from "./random";
-export { sumColumns, sumRows, sumSquares } from "./reduce";
-export { softmax, softmaxGrad } from "./softmax";
+export { extreme, extremeGrad, sumColumns, sumRows, sumSquares, variance, varianceGrad } from "./reduce";
+export { logSoftmax, logSoftmaxGrad, logSumExp, logSumExpGrad, softmax, softmaxGrad } from "./softmax";
+export { rmsNorm, rmsNormGrad, rmsNormGradWeight } from "./rmsnorm";
 export { crossEntropy, crossEntropyGrad } from "./loss";
 export { layerNorm, layerNormGrad, layerNormGradWeights } from "./layernorm";
 export { adamw } from "./adamw";
-export { gather, gatherSum } from "./gather";
-export { segmentMean, segmentMeanGrad } from "./segment";
+export { sgd } from "./sgd";
+export { gather, gatherSum, invert } from "./gather";
+export { segmentSum, segmentSumGrad } from "./segment";
 
 /** The lowest address this module leaves free. It has no heap: all working memory is given to it. */
 export function heapBase(): usize {

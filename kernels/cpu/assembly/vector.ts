@@ -7,6 +7,7 @@ const NUMBERS = memory.data<f32>([
   12582912, // 1.5 * 2^23: added to a number, its last bits are the nearest integer
   0.693359375, -2.12194440e-4, // ln 2 in two parts: n times the first is exact, since that has 9 bits (Cody and Waite 1980)
   1.0 / 5040, 1.0 / 720, 1.0 / 120, 1.0 / 24, 1.0 / 6, 0.5, 1,
+  -105, 89, // where e^x has become 0 and Infinity
 ]);
 
 @inline
@@ -14,11 +15,9 @@ function number(i: usize): v128 {
   return v128.load_splat<f32>(NUMBERS + 4 * i);
 }
 
-/** e^x = 2^n e^r with |r| <= ln 2 / 2, where eight terms of the series of e^r leave less than 2^-27 out. Never below 2^-126; NaN stays NaN. */
+/** e^r of x = n ln 2 + r with |r| <= ln 2 / 2, where eight terms of the series leave less than 2^-27 out; `shifted` holds n in its last bits. */
 @inline
-export function exp(x: v128): v128 {
-  x = f32x4.pmin(f32x4.pmax(x, number(0)), number(1));
-  const shifted = f32x4.add(f32x4.mul(x, number(2)), number(3));
+function fraction(x: v128, shifted: v128): v128 {
   const n = f32x4.sub(shifted, number(3));
   const r = f32x4.sub(f32x4.sub(x, f32x4.mul(n, number(4))), f32x4.mul(n, number(5)));
   let e = f32x4.add(f32x4.mul(number(6), r), number(7));
@@ -27,9 +26,31 @@ export function exp(x: v128): v128 {
   e = f32x4.add(f32x4.mul(e, r), number(10));
   e = f32x4.add(f32x4.mul(e, r), number(11));
   e = f32x4.add(f32x4.mul(e, r), number(12));
-  e = f32x4.add(f32x4.mul(e, r), number(12));
-  // 2^n by its bits: n moved up to the exponent, above 23 bits of fraction, and added to that of 1 (IEEE 754)
-  return f32x4.mul(e, i32x4.add(i32x4.shl(shifted, 23), number(12)));
+  return f32x4.add(f32x4.mul(e, r), number(12));
+}
+
+/** 2^n by its bits: n moved up to the exponent, above 23 bits of fraction, and added to that of 1 (IEEE 754). */
+@inline
+function power(n: v128): v128 {
+  return i32x4.add(i32x4.shl(n, 23), number(12));
+}
+
+/** e^x = 2^n e^r. Never below 2^-126; NaN stays NaN. */
+@inline
+export function exp(x: v128): v128 {
+  x = f32x4.pmin(f32x4.pmax(x, number(0)), number(1));
+  const shifted = f32x4.add(f32x4.mul(x, number(2)), number(3));
+  return f32x4.mul(fraction(x, shifted), power(shifted));
+}
+
+/** e^x wherever f32 holds it: past its ends subnormal numbers, 0 and Infinity. 2^n in two factors, as n may be no exponent of f32. */
+@inline
+export function wideExp(x: v128): v128 {
+  x = f32x4.pmin(f32x4.pmax(x, number(13)), number(14));
+  const shifted = f32x4.add(f32x4.mul(x, number(2)), number(3));
+  const n = i32x4.sub(shifted, number(3));
+  const half = i32x4.shr_s(n, 1);
+  return f32x4.mul(f32x4.mul(fraction(x, shifted), power(half)), power(i32x4.sub(n, half)));
 }
 
 /**

@@ -2,7 +2,7 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type Pickled, readPickle } from "../../../geneformer/data/pickle.ts";
+import { type Pickled, readPickle } from "../../nn/pickle.ts";
 
 /** Bytes from opcodes (latin1 text) and raw parts. */
 function bytes(...parts: (string | Uint8Array | number[])[]): Uint8Array {

@@ -1,24 +1,44 @@
 /** A reader of Python pickles that can make data and nothing else: it runs no code, so a file from a stranger is safe to open. */
 
 /** What a pickle may hold here: tuples and lists are arrays, dicts are Maps (also `defaultdict`, `OrderedDict`), wide integers are bigints. */
-export type Pickled =
+export type Pickled<X extends External = never> =
   | null
   | boolean
   | number
   | bigint
   | string
   | Uint8Array
-  | readonly Pickled[]
-  | ReadonlyMap<Pickled, Pickled>
-  | ReadonlySet<Pickled>;
+  | X
+  | readonly Pickled<X>[]
+  | ReadonlyMap<Pickled<X>, Pickled<X>>
+  | ReadonlySet<Pickled<X>>;
 
-type Value = null | boolean | number | bigint | string | Uint8Array | Value[] | Map<Value, Value> | Set<Value> | Global | Dtype;
+/** What a caller's own names, calls and persistent ids make: data that the reader passes on and does not look into. */
+export abstract class External {
+  /** How errors call it. */
+  abstract readonly what: string;
+}
+
+/** What else, beyond plain data and numpy scalars, a caller lets a pickle say. */
+export interface Allowed {
+  /** Names that stand for data, such as "torch.FloatStorage". */
+  readonly names?: Readonly<Record<string, External>>;
+  /** Names that may be called. They must make data of their arguments and do nothing else; an argument may be anything at all. */
+  readonly calls?: Readonly<Record<string, (args: readonly unknown[]) => External>>;
+  /** What a persistent id (opcode BINPERSID) stands for. */
+  readonly persistent?: (id: unknown) => External;
+  /** Attributes that a dict may be given; they are left out. */
+  readonly attributes?: readonly string[];
+}
+
+type Value = null | boolean | number | bigint | string | Uint8Array | Value[] | Map<Value, Value> | Set<Value> | External | Global | Dtype;
+type Call = (args: Value[]) => Value;
 
 /** A name the pickle may call, standing on the stack until it is called. */
 class Global {
-  readonly name: string;
-  constructor(name: string) {
-    this.name = name;
+  readonly call: Call;
+  constructor(call: Call) {
+    this.call = call;
   }
 }
 
@@ -32,7 +52,7 @@ class Dtype {
 }
 
 /** The only callables, by the names that Python 2 and 3 and numpy 1 and 2 write. Each makes data from its arguments. */
-const CALLABLE: Record<string, (args: Value[]) => Value> = {
+const CALLS: Record<string, Call> = {
   "numpy.dtype": ([code]) => new Dtype(text(code)),
   "numpy.core.multiarray.scalar": scalar,
   "numpy._core.multiarray.scalar": scalar,
@@ -90,9 +110,13 @@ function scalar([dtype, bytes]: Value[]): Value {
 /**
  * Reads one pickle, protocols 0 to 5 (format: CPython `Lib/pickletools.py`).
  * Makes dicts, lists, tuples, sets, strings, bytes, numbers, booleans, None and numpy scalars.
+ * @param allowed what else the pickle may say, for formats that have names of their own.
  * @throws Error that names the global, the opcode or the byte where the file asks for anything else, or ends early.
  */
-export function readPickle(bytes: Uint8Array): Pickled {
+export function readPickle(bytes: Uint8Array): Pickled;
+export function readPickle(bytes: Uint8Array, allowed: Allowed): Pickled<External>;
+export function readPickle(bytes: Uint8Array, allowed: Allowed = {}): Pickled<External> {
+  const { persistent } = allowed;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const utf8 = new TextDecoder();
   const memo: Value[] = [];
@@ -133,7 +157,12 @@ export function readPickle(bytes: Uint8Array): Pickled {
     if (!/^[+-]?\d{1,40}L?$/.test(digits)) fail(`"${digits.slice(0, 40)}" is not an integer`);
     return narrow(BigInt(digits.replace("L", "").replace("+", "")));
   };
-  const global = (name: string) => push(Object.hasOwn(CALLABLE, name) ? new Global(name) : fail(`refuses ${name}; only data is read`));
+  const callable: Readonly<Record<string, Call>> = { ...CALLS, ...allowed.calls };
+  const names = allowed.names ?? {};
+  const global = (name: string) => {
+    if (Object.hasOwn(names, name)) push(names[name]!);
+    else push(Object.hasOwn(callable, name) ? new Global(callable[name]!) : fail(`refuses ${name.slice(0, 200)}; only data is read`));
+  };
   const extend = (items: Value[]) => {
     const list = top();
     if (!Array.isArray(list)) fail(`byte ${at - 1} appends to what is no list`);
@@ -151,13 +180,15 @@ export function readPickle(bytes: Uint8Array): Pickled {
   };
   const reduce = () => {
     const args = pop();
-    const callable = pop();
-    if (!(callable instanceof Global) || !Array.isArray(args)) return fail(`byte ${at - 1} calls what is no name`);
-    push(CALLABLE[callable.name]!(args));
+    const name = pop();
+    if (!(name instanceof Global) || !Array.isArray(args)) return fail(`byte ${at - 1} calls what is no name`);
+    push(name.call(args));
   };
   const build = () => {
     const state = pop();
     const target = top();
+    const known = (key: Value) => allowed.attributes?.includes(key as string);
+    if (target instanceof Map && state instanceof Map && state.size > 0 && [...state.keys()].every(known)) return;
     if (!(target instanceof Dtype) || !Array.isArray(state)) return fail(`byte ${at - 1} sets the state of an object; only data is read`);
     target.little = state[1] !== ">"; // (version, byte order, ...)
   };
@@ -185,7 +216,7 @@ export function readPickle(bytes: Uint8Array): Pickled {
     F: () => push(pythonFloat(line())),
     G: () => push(view.getFloat64(advance(8))),
     S: () => push(unquote(line())),
-    V: () => push(line().replace(/\\u([0-9a-f]{4})|\\U([0-9a-f]{8})/gi, (_, a, b) => String.fromCodePoint(parseInt(a ?? b, 16)))),
+    V: () => push(line().replace(/\\u([0-9a-f]{4})|\\U([0-9a-f]{8})/gi, (_, a, b) => character(parseInt(a ?? b, 16)))),
     T: () => push(string(u32())),
     U: () => push(ascii(u8())),
     X: () => push(string(u32())),
@@ -236,6 +267,7 @@ export function readPickle(bytes: Uint8Array): Pickled {
     },
     R: reduce,
     b: build,
+    ...(persistent && { Q: () => push(persistent(pop())) }),
   };
   const store = (index: number) => {
     // an honest file numbers its memo without large gaps: a huge index would be a huge array
@@ -252,12 +284,15 @@ export function readPickle(bytes: Uint8Array): Pickled {
   }
   const result = pop();
   if (result instanceof Global || result instanceof Dtype) fail("holds a name and no data");
-  return result as Pickled;
+  return result as Pickled<External>;
 }
+
+const character = (code: number): string =>
+  code <= 0x10ffff ? String.fromCodePoint(code) : fail(`U+${code.toString(16)} is no character`);
 
 /** What Python could hash; a Map finds strings and numbers by value, tuples only by walking its entries. */
 function key(value: Value): Value {
-  if (value instanceof Map || value instanceof Set || value instanceof Global || value instanceof Dtype)
+  if (value instanceof Map || value instanceof Set || value instanceof External || value instanceof Global || value instanceof Dtype)
     fail("a dict key that Python could not hash");
   return value;
 }

@@ -1,0 +1,107 @@
+/** Threads: what a kernel's split says is true, so results are those of one thread, bit for bit; and another thread finds every kernel by its name. */
+
+import { readdirSync } from "node:fs";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { kernelOf } from "../../kernels/all.ts";
+import { type Kernel, variantOf } from "../../kernels/kernel.ts";
+import { type Sample, samples } from "../../kernels/samples.ts";
+import { callOf, shares } from "../../src/cpu/calls.ts";
+import { choose, type Device } from "../../src/device.ts";
+import { allDeviceNames } from "../devices.ts";
+
+describe.runIf(allDeviceNames.includes("threads"))("on two and three threads", () => {
+  const devices: Device[] = [];
+  beforeAll(async () => {
+    for (const threads of [1, 2, 3]) devices.push((await choose("cpu", { threads, least: 0 })).device);
+  });
+  afterAll(() => {
+    for (const device of devices) device.close();
+  });
+
+  const compute = async (device: Device, { kernel, inputs, outputs, params }: Sample) => {
+    const dtypes = { ...kernel.inputs, ...kernel.outputs };
+    const all = { ...inputs, ...outputs };
+    const buffers = Object.fromEntries(
+      Object.entries(all).map(([name, given]) => [name, device.allocate(dtypes[name], typeof given === "number" ? given : given.length)]),
+    );
+    for (const [name, given] of Object.entries(all))
+      device.upload(buffers[name], typeof given === "number" ? new Float32Array(given) : given);
+    device.run(kernel, buffers, params);
+    const read = await Promise.all(Object.keys(kernel.outputs).map((name) => device.read(buffers[name])));
+    for (const buffer of Object.values(buffers)) device.free(buffer);
+    return read;
+  };
+
+  const split = samples().filter(({ kernel, params }) => kernel.compiled && shares(kernel.compiled, params, 2, 0).pieces.length > 1);
+
+  test("many kernels are split", () => expect(split.length).toBeGreaterThan(10));
+
+  test.each(split.map((sample, i) => [`${sample.kernel.name} (${i})`, sample] as const))("%s", async (_, sample) => {
+    const [one, two, three] = await Promise.all(devices.map((device) => compute(device, sample)));
+    expect(two).toEqual(one);
+    expect(three).toEqual(one);
+  });
+});
+
+describe("shares", () => {
+  const compiled = {
+    name: "f",
+    buffers: ["x", "y"],
+    split: ({ n }: Readonly<Record<string, number>>) => ({ over: "n", strides: [1, 2], work: n > 0 ? 3 : 1, together: 4 }),
+  };
+  const made = {
+    name: "f",
+    inputs: { x: "f32" },
+    outputs: { y: "f32" },
+    params: { scale: "f32", n: "u32" },
+    passes: [],
+    loops() {},
+  } satisfies Kernel;
+
+  test("hold every piece once, keep together what belongs together, and are worth a thread each", () => {
+    for (const n of [0, 1, 3, 4, 5, 8, 17, 100, 1001])
+      for (const threads of [1, 2, 3, 7])
+        for (const least of [0, 30, 1000]) {
+          const { pieces, split } = shares(compiled, { n }, threads, least);
+          expect(pieces.length).toBeLessThanOrEqual(threads);
+          if (!split) {
+            expect(pieces).toEqual([0]);
+            continue;
+          }
+          expect(pieces.reduce((a, b) => a + b, 0)).toBe(n);
+          for (const count of pieces.slice(0, -1)) expect(count % 4).toBe(0);
+          expect(pieces.every((count) => count > 0)).toBe(true);
+          expect((n * 3) / pieces.length).toBeGreaterThanOrEqual(least);
+        }
+  });
+
+  test("become arguments: addresses moved by the pieces before, counts in their parameter's place", () => {
+    const params = { scale: 0.5, n: 10 };
+    const parts = shares(compiled, params, 2, 0);
+    expect(parts.pieces).toEqual([8, 2]);
+    expect(callOf(made, { ...compiled, constants: [9] }, [1000, 2000], params, parts, [70, 80]).parts).toEqual([
+      [1000, 2000, 70, 0.5, 8, 9],
+      [1000 + 8 * 4, 2000 + 8 * 2 * 4, 80, 0.5, 2, 9],
+    ]);
+    expect(callOf(made, compiled, [1000, 0], params, { split: null, pieces: [0] }, []).parts).toEqual([[1000, 0, 0.5, 10]]);
+  });
+});
+
+test("another thread finds every kernel by its name", async () => {
+  const folder = new URL("../../kernels/", import.meta.url);
+  const isKernel = (value: unknown): value is Kernel => typeof value === "object" && value !== null && "loops" in value;
+  samples(); // makes the variants that ops use
+  let found = 0;
+  for (const file of readdirSync(folder).filter((name) => name.endsWith(".ts") && !["samples.ts", "all.ts"].includes(name))) {
+    const exported: Record<string, unknown> = await import(new URL(file, folder).href);
+    for (const [name, value] of Object.entries(exported)) {
+      const made = typeof value === "function" && "made" in value ? [...(value.made as ReadonlyMap<string, Kernel>).values()] : [value];
+      for (const kernel of made.filter(isKernel)) {
+        expect(kernelOf(variantOf(kernel)), `${file} ${name}: ${kernel.name}`).toBe(kernel);
+        found++;
+      }
+    }
+  }
+  expect(found).toBeGreaterThan(50);
+  expect(kernelOf(["nobody"])).toBeUndefined();
+});
