@@ -53,6 +53,8 @@ interface Thread {
   post(message: unknown, transfer?: readonly ArrayBuffer[]): void;
   /** Hear what it says, and when it fails. */
   hear(message: (message: unknown) => void, failure: (why: string) => void): void;
+  /** Is somebody waiting for it? Then it keeps Node's process alive; an idle one does not. */
+  awaited(yes: boolean): void;
   stop(): void;
 }
 
@@ -60,7 +62,6 @@ function threadOf(): Thread {
   if (node) {
     const { Worker } = node.getBuiltinModule("node:worker_threads");
     const worker = new Worker(new URL("./cpu/worker.js", import.meta.url));
-    worker.unref(); // an idle device does not keep the process alive
     return {
       post: (message, transfer = []) => worker.postMessage(message, [...transfer]),
       hear(message, failure) {
@@ -69,6 +70,7 @@ function threadOf(): Thread {
         worker.on("error", (error) => failure(error.message));
         worker.on("exit", (status) => failure(`its thread ended with status ${status}`));
       },
+      awaited: (yes) => void (yes ? worker.ref() : worker.unref()),
       stop: () => void worker.terminate(),
     };
   }
@@ -79,6 +81,7 @@ function threadOf(): Thread {
       worker.onmessage = ({ data }) => message(data);
       worker.onerror = ({ message: why }) => failure(why || "its script could not be loaded");
     },
+    awaited() {},
     stop: () => worker.terminate(),
   };
 }
@@ -93,6 +96,7 @@ async function started(start: Start): Promise<Thread> {
     );
     thread.post(start);
   });
+  thread.awaited(false);
   return thread;
 }
 
@@ -154,6 +158,7 @@ class Remote implements Queue {
       (message) => this.#answer(message as Reply),
       (why) => this.#lose(why),
     );
+    thread.awaited(false);
   }
 
   #lose(why: string): void {
@@ -165,6 +170,7 @@ class Remote implements Queue {
   #answer({ id, values, error, short }: Reply): void {
     const waiting = this.#answers.get(id);
     this.#answers.delete(id);
+    if (this.#answers.size === 0) this.#thread.awaited(false);
     if (values) waiting?.resolve(values);
     else waiting?.reject(short === undefined ? new Error(error) : this.#short(short));
   }
@@ -203,6 +209,7 @@ class Remote implements Queue {
   }
 
   #await(id: number): Promise<Values> {
+    this.#thread.awaited(true);
     return new Promise((resolve, reject) => this.#answers.set(id, { resolve, reject }));
   }
 
