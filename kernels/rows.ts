@@ -21,16 +21,19 @@ ${fold("total", "f32", "folded", "a + b")}${fold("maximum", "f32", "folded", "ma
 
 /**
  * Numbers by rank: a larger one has a larger rank, NaN the largest of all, and -0 that of 0. The bits of an f32 are in order but for the sign
- * (IEEE 754, 5.10), and comparing them says what comparing NaN would leave open (WGSL, 15.7.2). `firstOf` is the first place whose rank is `best`.
+ * (IEEE 754, 5.10), and comparing them says what comparing NaN would leave open (WGSL, 15.7.2).
  */
-const ranks = /* wgsl */ `
+export const rankOf = /* wgsl */ `
 fn rank(x: f32) -> u32 {
   let bits = bitcast<u32>(x);
   if ((bits & 0x7fffffffu) > 0x7f800000u) { return 0xffffffffu; }
   if (bits == 0x80000000u) { return bits; }
   return select(bits | 0x80000000u, ~bits, bits > 0x80000000u);
 }
-fn unrank(r: u32) -> f32 { return bitcast<f32>(select(~r, r & 0x7fffffffu, r >= 0x80000000u)); }
+fn unrank(r: u32) -> f32 { return bitcast<f32>(select(~r, r & 0x7fffffffu, r >= 0x80000000u)); }`;
+
+/** And folds of them: `firstOf` is the first place whose rank is `best`. */
+const ranks = /* wgsl */ `${rankOf}
 var<workgroup> ranked: array<u32, ${LANES}>;
 ${fold("highest", "u32", "ranked", "max(a, b)")}
 fn firstOf(lane: u32, own: u32, at: u32, best: u32) -> u32 { return ~highest(lane, select(0u, ~at, own == best)); }`;

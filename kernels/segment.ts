@@ -2,6 +2,7 @@
 
 import { columnScratch } from "./cpu/scratch.ts";
 import { each, kernel, lanes } from "./kernel.ts";
+import { rankOf } from "./rows.ts";
 
 /** The owner of a row that belongs to no segment. */
 export const NOBODY = 0xffffffff;
@@ -88,7 +89,7 @@ export const segmentMeanGrad = foldedGrad(true);
 
 /**
  * y[b] = the largest x[i] of each column for spans[b][0] <= i < spans[b][1], and how many rows have it: `ties`. An empty span gives zeros.
- * NaN is passed over unless it comes first.   x [N, cols], spans [B, 2], y and ties [B, cols], rows = B
+ * NaN anywhere gives NaN, which no row has: 0 ties.   x [N, cols], spans [B, 2], y and ties [B, cols], rows = B
  */
 export const segmentMax = kernel({
   name: "segmentMax",
@@ -98,18 +99,21 @@ export const segmentMax = kernel({
   passes: [
     {
       groups: ({ rows, cols }) => lanes(rows * cols),
-      wgsl: each(
-        /* wgsl */ `
+      wgsl:
+        rankOf +
+        each(
+          /* wgsl */ `
   let b = i / p.cols; let col = i % p.cols;
   let first = spans[2u * b]; let end = spans[2u * b + 1u];
-  var most = 0.0; var count = 0u;
+  var most = 0.0; var highest = 0u; var count = 0u;
   for (var row = first; row < end; row++) {
     let value = x[row * p.cols + col];
-    if (count == 0u || value > most) { most = value; count = 1u; } else if (value == most) { count++; }
+    let own = rank(value);
+    if (own > highest) { most = value; highest = own; count = 1u; } else if (own == highest) { count++; }
   }
-  y[i] = most; ties[i] = count;`,
-        "p.rows * p.cols",
-      ),
+  y[i] = most; ties[i] = select(count, 0u, highest == 0xffffffffu);`,
+          "p.rows * p.cols",
+        ),
     },
   ],
   loops({ x, spans, y, ties }, { rows, cols }) {
@@ -120,7 +124,10 @@ export const segmentMax = kernel({
         for (let j = 0; j < cols; j++) {
           const value = x[row * cols + j];
           const at = b * cols + j;
-          if (ties[at] === 0 || value > y[at]) {
+          if (Number.isNaN(value) || Number.isNaN(y[at])) {
+            y[at] = Number.NaN;
+            ties[at] = 0;
+          } else if (row === spans[2 * b] || value > y[at]) {
             y[at] = value;
             ties[at] = 1;
           } else if (value === y[at]) ties[at]++;
@@ -128,7 +135,7 @@ export const segmentMax = kernel({
   },
 });
 
-/** dx[i] = dy[b] / ties[b] where x[i] = y[b] and b = owner[i], else 0: rows that tie share the gradient evenly.   x [N, cols], rows = N */
+/** dx[i] = dy[b] / ties[b] where x[i] = y[b] and b = owner[i], else 0: rows that tie share the gradient evenly. Where y is NaN, so are they.   x [N, cols], rows = N */
 export const segmentMaxGrad = kernel({
   name: "segmentMaxGrad",
   inputs: { x: "f32", y: "f32", ties: "u32", owner: "u32", dy: "f32" },
@@ -143,7 +150,7 @@ export const segmentMaxGrad = kernel({
   dx[i] = 0.0;
   if (b == ${NOBODY}u) { return; }
   let at = b * p.cols + i % p.cols;
-  if (x[i] == y[at]) { dx[i] = dy[at] / f32(ties[at]); }`,
+  dx[i] = select(0.0, dy[at], x[i] == y[at]) / f32(ties[at]);`,
         "p.rows * p.cols",
       ),
     },
@@ -154,7 +161,7 @@ export const segmentMaxGrad = kernel({
       if (owner[i] === NOBODY) continue;
       for (let j = 0; j < cols; j++) {
         const at = owner[i] * cols + j;
-        if (x[i * cols + j] === y[at]) dx[i * cols + j] = dy[at] / ties[at];
+        dx[i * cols + j] = (x[i * cols + j] === y[at] ? dy[at] : 0) / ties[at];
       }
     }
   },

@@ -96,6 +96,8 @@ class WebGpu implements Device {
   readonly #groups = new Map<string, GPUBindGroup>();
   readonly #numbers = new WeakMap<GPUBuffer, number>();
   readonly #staging: Pool<GPUBuffer>;
+  /** Buffers of which it is not known yet whether there was memory for them. */
+  readonly #unknown = new Set<Promise<void>>();
   #made = 0;
   #encoder: GPUCommandEncoder | null = null;
   #pass: GPUComputePassEncoder | null = null;
@@ -156,14 +158,18 @@ class WebGpu implements Device {
       );
     this.#gpu.pushErrorScope("out-of-memory");
     const buffer = this.#numbered(this.#gpu.createBuffer({ size, usage }));
-    this.#gpu.popErrorScope().then(
-      (error) => {
-        if (!error) return;
-        this.#error = this.#short(size); // rather than the errors that follow from it
-        this.memory.drop(buffer);
-      },
-      () => {}, // the device was lost: that is said elsewhere
-    );
+    const known = this.#gpu
+      .popErrorScope()
+      .then(
+        (error) => {
+          if (!error) return;
+          this.#error = this.#short(size); // rather than the errors that follow from it
+          this.memory.drop(buffer);
+        },
+        () => {}, // the device was lost: that is said elsewhere
+      )
+      .finally(() => this.#unknown.delete(known));
+    this.#unknown.add(known);
     return buffer;
   }
 
@@ -321,6 +327,7 @@ class WebGpu implements Device {
       this.#check();
       throw new Error(`webgpu: reading ${bytes} bytes back failed`, { cause });
     }
+    await Promise.all(this.#unknown);
     const copy = staging.getMappedRange(0, bytes).slice(0);
     staging.unmap();
     this.#staging.give(staging);

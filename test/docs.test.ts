@@ -152,7 +152,7 @@ describe("links:", () => {
   test("docs/README.md leads to every program and every page", () => {
     const links = linksOf(join("docs", "README.md"));
     expect(links).toEqual(
-      expect.arrayContaining([...Object.keys(programs), "page/", ...folders.map((folder) => `../${folder}/README.md`)]),
+      expect.arrayContaining([...Object.keys(programs), "page/main.ts", ...folders.map((folder) => `../${folder}/README.md`)]),
     );
   });
 });

@@ -115,7 +115,7 @@ export const segmentSum = folded("segmentSum", segmentSumKernel, segmentSumGrad)
 /** The mean of each segment's rows; zeros for an empty one.   x [N, C] -> [B, C] */
 export const segmentMean = folded("segmentMean", segmentMeanKernel, segmentMeanGrad);
 
-/** The largest of each segment's rows, column by column; zeros for an empty one. Rows that tie share the gradient evenly.   x [N, C] -> [B, C] */
+/** The largest of each segment's rows, column by column; zeros for an empty one, NaN where there is NaN. Rows that tie share the gradient evenly.   x [N, C] -> [B, C] */
 export const segmentMax = op("segmentMax", (x: Tensor, segments: Segments) => {
   const cols = columnsOf("segmentMax", x, segments);
   const { rows, count, spans, owner } = segments;

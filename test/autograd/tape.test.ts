@@ -3,7 +3,7 @@
 import { describe, expect, test } from "vitest";
 import * as ops from "../../autograd/ops.ts";
 import { StepKey } from "../../autograd/stepkey.ts";
-import { inference, op, valueAndGrad } from "../../autograd/tape.ts";
+import { accumulate, inference, op, valueAndGrad } from "../../autograd/tape.ts";
 import { Geneformer } from "../../geneformer/model.ts";
 import { freeParameters, parameters } from "../../nn/module.ts";
 import { AdamW } from "../../nn/optimizer.ts";
@@ -312,6 +312,36 @@ onDevices((device) => {
       expect(() => ops.add(x, n)).toThrow(new TypeError("add: b must be f32 but is u32"));
       for (const t of [x, n]) t.free();
     });
+  });
+});
+
+onDevices((device) => {
+  test("gradients of two halves, accumulated, are those of the whole", async () => {
+    const [x, labels, w, count] = [normal(Key.from(1), 1, [6, 4]), [0, 2, 1, 1, 2, 0], normal(Key.from(2), 1, [3, 4]), tensor([6])];
+    const grads = (from: number, to: number) =>
+      scoped(() => {
+        const loss = () => {
+          const rows = ops.slice(x, 0, from, to);
+          return ops.crossEntropy(ops.linear(rows, w), integers(labels.slice(from, to)), { count });
+        };
+        return valueAndGrad(loss, [w]).grads;
+      });
+    const whole = grads(0, 6);
+    let sums: Tensor[] | null = null;
+    for (const [from, to] of [
+      [0, 2],
+      [2, 3],
+      [3, 6],
+    ])
+      sums = accumulate(sums, grads(from, to));
+    const [want, got] = [await whole[0].data(), await sums![0].data()];
+    got.forEach((value, i) => {
+      expect(value).toBeCloseTo(want[i], 6);
+    });
+    expect(() => accumulate(sums, [])).toThrow("accumulate(sums, grads): 0 gradients for 1 sums");
+    expect(() => accumulate(sums, [x])).toThrow("accumulate(sums, grads): gradient 0 is [6, 4] but its sum [3, 4]");
+    for (const t of [x, w, count, ...whole, ...sums!]) t.free();
+    expect(device().memory.live).toBe(0);
   });
 });
 

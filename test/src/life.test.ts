@@ -45,6 +45,28 @@ describe("out of memory", () => {
     on.close();
   });
 
+  test.runIf(deviceNames.includes("webgpu"))("webgpu: what the driver refuses later reaches the next who reads, once", async () => {
+    const { device: on } = await choose("webgpu");
+    const x = withDevice(on, () => ones([1000]));
+    await x.data();
+    const pop = GPUDevice.prototype.popErrorScope;
+    GPUDevice.prototype.popErrorScope = async function () {
+      await pop.call(this);
+      return { message: "no memory" } as GPUError;
+    };
+    const lost = withDevice(on, () => empty([3 * MIB])); // 12 MiB
+    GPUDevice.prototype.popErrorScope = pop;
+    const reserved = on.memory.reserved;
+    await expect(x.data()).rejects.toThrow(/^webgpu: out of memory; asked for 12 MiB with 13 MiB held/);
+    expect(on.memory.reserved).toBe(reserved - 12 * MIB); // nobody takes that buffer again
+    lost.free();
+    const y = withDevice(on, () => add(x, x));
+    expect((await y.data())[999]).toBe(2);
+    for (const t of [x, y]) t.free();
+    expect(on.memory.live).toBe(0);
+    on.close();
+  });
+
   test("cpu: more than there can be is refused with the figures", async () => {
     const { device: on } = await choose("cpu", { threads: 1 });
     expect(() => withDevice(on, () => empty([2 ** 31]))).toThrow(
