@@ -131,11 +131,16 @@ export const LANES = 256;
 export const GRID_X = 32768;
 
 /** The buffers a pass binds, in the order of their bindings, from binding 1. */
-export const boundBy = (of: Kernel, pass: Pass): readonly string[] =>
-  pass.uses ?? [...Object.keys(of.inputs), ...Object.keys(of.outputs), ...Object.keys(of.scratch ?? {})];
+export const boundBy = (
+  { inputs, outputs, scratch = {} }: Pick<Kernel, "inputs" | "outputs"> & { readonly scratch?: object },
+  { uses }: Pick<Pass, "uses">,
+): readonly string[] => uses ?? [...Object.keys(inputs), ...Object.keys(outputs), ...Object.keys(scratch)];
 
 /** The complete WGSL module of one pass, bindings included: paste it anywhere. */
-export function source(of: Kernel, pass: Pass): string {
+export function source<I extends Named<Dtype>, O extends Named<Dtype>, P extends Named<Scalar>>(
+  of: Kernel<I, O, P>,
+  pass: Pass<P>,
+): string {
   const { inputs, outputs, scratch = {}, params } = of;
   const declared: Record<string, string> = {};
   const array = (dtype: Dtype) => `array<${dtype === "f16" ? "u32" : dtype}>`;

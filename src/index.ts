@@ -26,6 +26,7 @@ export {
   type Scalar,
   type Scratch,
   type Split,
+  source,
   type Values,
   type Variant,
   variants,

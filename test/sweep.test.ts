@@ -4,8 +4,8 @@
  */
 
 import fc from "fast-check";
-import { afterAll, test } from "vitest";
-import { mul, permute, slice, sum } from "../autograd/ops.ts";
+import { afterAll, expect, test } from "vitest";
+import * as ops from "../autograd/ops.ts";
 import { inference, valueAndGrad } from "../autograd/tape.ts";
 import { type Device, withDevice } from "../src/device.ts";
 import { Key } from "../src/key.ts";
@@ -31,7 +31,7 @@ async function evaluate(
     scoped(() => {
       const args = values.map((value, i) => tensor(value, shapes[i]));
       const y = inference(() => call(args, drawn));
-      const { grads } = valueAndGrad(() => sum(mul(call(args, drawn), tensor(w(y.size), y.shape))), args);
+      const { grads } = valueAndGrad(() => ops.sum(ops.mul(call(args, drawn), tensor(w(y.size), y.shape))), args);
       return [y, ...grads];
     }),
   );
@@ -70,11 +70,15 @@ async function agree(device: Device, reference: Device, row: Row<unknown>, it: C
 const moved = (x: Tensor): Tensor => {
   if (x.shape.length === 0) return x;
   const turned = x.shape.map((_, axis) => x.shape.length - 1 - axis);
-  return slice(permute(permute(x, turned), turned), 0, 0, x.shape[0]);
+  return ops.slice(ops.permute(ops.permute(x, turned), turned), 0, 0, x.shape[0]);
 };
 
 /** In a page, and in a worker, the same WGSL and the same WebAssembly run that all sizes are tried on elsewhere: those about a few edges are enough. */
 const fewer = (name: string) => inPage || name === "worker";
+
+test("every op is swept", () => {
+  expect([...new Set(rows.map(([name]) => name.split(" ")[0]))].sort()).toEqual(Object.keys(ops).sort());
+});
 
 onDevices(
   (device, name) => {

@@ -14,10 +14,11 @@ export interface Mutant {
   readonly devices?: string;
 }
 
-const sweep = (tests: string) => ({ suites: ["test/derivatives.test.ts", "test/sweep.test.ts"], tests });
+const sweep = (tests: string) => ({ suites: ["test/sweep.test.ts"], tests });
 const onCpu = { devices: "cpu" };
 const onGpu = { devices: "webgpu" };
 const onLoops = { devices: "reference" };
+const derivative = (tests: string) => ({ suites: ["test/derivatives.test.ts"], tests, ...onLoops });
 
 export const required: readonly Mutant[] = [
   {
@@ -63,24 +64,21 @@ export const required: readonly Mutant[] = [
     file: "autograd/ops/matrix.ts",
     find: "product(dc, other, shape, { tb: !tb })",
     replace: "product(dc, other, shape, { tb })",
-    ...sweep("derivative.*matmul"),
-    ...onLoops,
+    ...derivative("derivative.*matmul"),
   },
   {
     bug: "matmul's derivative drops a's transpose",
     file: "autograd/ops/matrix.ts",
     find: "product(other, dc, shape, { ta: !ta })",
     replace: "product(other, dc, shape, { ta })",
-    ...sweep("derivative.*matmul"),
-    ...onLoops,
+    ...derivative("derivative.*matmul"),
   },
   {
     bug: "linear's derivative drops a transpose",
     file: "autograd/ops/matrix.ts",
     find: "product(dz, flat(x), weight.shape, { ta: true })",
     replace: "product(dz, flat(x), weight.shape)",
-    ...sweep("derivative.*linear"),
-    ...onLoops,
+    ...derivative("derivative.*linear"),
   },
   {
     bug: "a segment ends one row early in attention's WGSL",
@@ -130,8 +128,7 @@ export const required: readonly Mutant[] = [
     find: "return [apply(x), [key], (dy) => [apply(dy)]];",
     replace:
       'return [apply(x), [key], (dy) => [run(dropoutKernel, { x: dy, key }, { y: dy.shape }, { n: dy.size, ...draws("dropout", { ...drop, key: drop.key.fold(1) }) }).y]];',
-    ...sweep("derivative.*dropout"),
-    ...onLoops,
+    ...derivative("derivative.*dropout"),
   },
   {
     bug: "a causal query misses the key of its own place, in attention's WGSL",
@@ -179,8 +176,7 @@ export const required: readonly Mutant[] = [
     file: "autograd/ops/attention.ts",
     find: "{ ...params, rows: n, keyCount",
     replace: "{ ...params, site0: (params.site0 ?? 0) + 1, rows: n, keyCount",
-    ...sweep("derivative.*attention 1"),
-    ...onLoops,
+    ...derivative("derivative.*attention 1"),
   },
   {
     bug: "AdamW without bias correction",
@@ -231,8 +227,7 @@ export const others: readonly Mutant[] = [
     file: "kernels/elementwise.ts",
     find: "(x, y) => (x > 0 ? y : 0)",
     replace: "(_x, y) => y",
-    ...sweep("derivative.*relu"),
-    ...onLoops,
+    ...derivative("derivative.*relu"),
   },
   {
     bug: "relu's gradient at zero is not zero",
@@ -248,8 +243,7 @@ export const others: readonly Mutant[] = [
     file: "kernels/elementwise.ts",
     find: "(x, y) => -y / (x * x)",
     replace: "(x, y) => y / (x * x)",
-    ...sweep("derivative.*div"),
-    ...onLoops,
+    ...derivative("derivative.*div"),
   },
   {
     bug: "a broadcast axis reads the wrong stride in WGSL",
@@ -273,8 +267,7 @@ export const others: readonly Mutant[] = [
     file: "kernels/layernorm.ts",
     find: " - (x[start + j] - mean) * r * (gx / cols))",
     replace: ")",
-    ...sweep("derivative.*layerNorm"),
-    ...onLoops,
+    ...derivative("derivative.*layerNorm"),
   },
   {
     bug: "sums of columns skip the last row in WGSL",
@@ -306,24 +299,21 @@ export const others: readonly Mutant[] = [
     file: "kernels/gather.ts",
     find: "for (let j = starts[row]; j < starts[row + 1]; j++) {",
     replace: "for (let j = starts[row]; j < starts[row + 1] - 1; j++) {",
-    ...sweep("derivative.*gather"),
-    ...onLoops,
+    ...derivative("derivative.*gather"),
   },
   {
     bug: "cosine without its second term",
     file: "kernels/cosine.ts",
     find: "da[j] = scale * b[j] - back * a[j];",
     replace: "da[j] = scale * b[j];",
-    ...sweep("derivative.*cosine"),
-    ...onLoops,
+    ...derivative("derivative.*cosine"),
   },
   {
     bug: "cross-entropy's gradient forgets its label",
     file: "kernels/loss.ts",
     find: "if (labels[i] < cols) dx[start + labels[i]] -= scale;",
     replace: "",
-    ...sweep("derivative.*crossEntropy"),
-    ...onLoops,
+    ...derivative("derivative.*crossEntropy"),
   },
   {
     bug: "the window pads on the wrong side",
@@ -339,21 +329,19 @@ export const others: readonly Mutant[] = [
     file: "autograd/ops/shape.ts",
     find: "order.map((_, axis) => order.indexOf(axis))",
     replace: "order",
-    ...sweep("derivative.*permute"),
-    ...onLoops,
+    ...derivative("derivative.*permute"),
   },
   {
     bug: "a mean's gradient is not scaled",
     file: "autograd/ops/reduce.ts",
     find: "unreduce(dy, x.shape, kept, scale)",
     replace: "unreduce(dy, x.shape, kept, 1)",
-    ...sweep("derivative.*mean"),
-    ...onLoops,
+    ...derivative("derivative.*mean"),
   },
   {
     bug: "a tensor used twice keeps the last gradient only",
     file: "autograd/tape.ts",
-    find: "sum ? accumulate(sum, dx) : dx",
+    find: "sum ? plus(sum, dx) : dx",
     replace: "dx",
     suites: ["test/autograd/tape.test.ts"],
     ...onLoops,
@@ -369,7 +357,7 @@ export const others: readonly Mutant[] = [
   {
     bug: "frozen weights get gradients all the same",
     file: "autograd/tape.ts",
-    find: "inputs.map((t) => tape?.tracked.has(t) ?? false)",
+    find: "inputs.map((t) => tape?.tracks(t) ?? false)",
     replace: "inputs.map(() => tape !== null)",
     suites: ["test/autograd/tape.test.ts"],
     ...onLoops,
@@ -385,9 +373,17 @@ export const others: readonly Mutant[] = [
   {
     bug: "a write overtakes enqueued work",
     file: "src/webgpu.ts",
-    find: "this.#flush(); // what is enqueued",
-    replace: "// what is enqueued",
+    find: "this.#flush(); // what is enqueued may read",
+    replace: "// what is enqueued may read",
     suites: ["test/src/device.test.ts"],
+    ...onGpu,
+  },
+  {
+    bug: "a buffer is destroyed that enqueued work uses",
+    file: "src/webgpu.ts",
+    find: "this.#flush(); // what is enqueued may still use it",
+    replace: "",
+    suites: ["test/src/life.test.ts"],
     ...onGpu,
   },
   {
@@ -564,8 +560,7 @@ export const others: readonly Mutant[] = [
     file: "autograd/ops/rows.ts",
     find: "[scan(dy, 1)]",
     replace: "[scan(dy, 0)]",
-    ...sweep("cumsum"),
-    ...onLoops,
+    ...derivative("cumsum"),
   },
   {
     bug: "top-k takes the last of those that tie",
@@ -588,16 +583,14 @@ export const others: readonly Mutant[] = [
     file: "autograd/ops/elementwise.ts",
     find: 'sumTo(zipThree("where", condition, dy, zero), a.shape)',
     replace: 'sumTo(zipThree("where", condition, zero, dy), a.shape)',
-    ...sweep("where"),
-    ...onLoops,
+    ...derivative("where"),
   },
   {
     bug: "a second division in div's gradient is left out",
     file: "autograd/ops/elementwise.ts",
     find: 'zip("mul", dz, zip("reciprocalGrad", b, a))',
     replace: 'zip("mul", dz, zip("div", map("neg", a), b))',
-    ...sweep("div"),
-    ...onLoops,
+    ...derivative("div"),
   },
   {
     bug: "paste begins one place late",

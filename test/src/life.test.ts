@@ -45,6 +45,19 @@ describe("out of memory", () => {
     on.close();
   });
 
+  test.runIf(deviceNames.includes("webgpu"))("webgpu: memory that nobody holds makes room, and enqueued work still has it", async () => {
+    const { device: on } = await choose("webgpu", { limit: 10 * MIB });
+    const n = MIB; // 4 MiB
+    const x = withDevice(on, () => ones([n]));
+    const y = withDevice(on, () => add(x, x));
+    x.free(); // but the sum is not computed yet
+    const large = withDevice(on, () => empty([1.5 * MIB])); // 6 MiB, in the place of x
+    expect(on.memory.reserved).toBe(10 * MIB);
+    expect((await y.data())[n - 1]).toBe(2);
+    for (const t of [y, large]) t.free();
+    on.close();
+  });
+
   test.runIf(deviceNames.includes("webgpu"))("webgpu: what the driver refuses later reaches the next who reads, once", async () => {
     const { device: on } = await choose("webgpu");
     const x = withDevice(on, () => ones([1000]));
