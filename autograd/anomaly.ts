@@ -42,8 +42,8 @@ export async function detectAnomaly<T>(f: () => T): Promise<T> {
       });
     },
   };
-  const result = watching(watch, f);
   try {
+    const result = watching(watch, f);
     const read = await Promise.all(counts.map((count) => count.data()));
     const first = said.findIndex((_, i) => read[Math.floor(i / SLOTS)][i % SLOTS] > 0);
     if (first < 0) return result;

@@ -1,6 +1,6 @@
 /** Gradient checkpointing: what a part of a model makes inside is not kept for the way back, but made again (Chen et al. 2016). */
 
-import { noting, scoped, type Tensor } from "../src/tensor.ts";
+import { noting, scoped, Tensor } from "../src/tensor.ts";
 import { currentTape, type Entry, onTape, type Tape, vjp } from "./tape.ts";
 
 /**
@@ -30,6 +30,7 @@ export function checkpoint(f: () => Tensor): Tensor {
     },
   };
   const { result: y, used } = noting(() => scoped(() => onTape(listener, f)));
+  if (!(y instanceof Tensor)) throw new TypeError("checkpoint(f): f must return one tensor");
   if (wanted.size === 0) return y;
 
   const inputs = [...wanted];

@@ -7,7 +7,7 @@
 
 import { zip } from "../kernels/elementwise.ts";
 import { show } from "../src/shape.ts";
-import { alike, full, isForeign, run, scoped, Tensor } from "../src/tensor.ts";
+import { alike, Freed, full, isForeign, kindOf, Mismatch, run, scoped, Tensor } from "../src/tensor.ts";
 
 /** Gradients for the op's tensor arguments, in order; null where `need` says nobody asks, or where there is none. */
 export type Back = (dy: Tensor, need: readonly boolean[]) => readonly (Tensor | null)[];
@@ -67,14 +67,6 @@ export function watching<T>(by: Watch, f: () => T): T {
   }
 }
 
-/** What an argument is, for a person. */
-const kind = (value: unknown): string => {
-  if (value instanceof Tensor) return `a tensor ${show(value.shape)}`;
-  if (value === null || value === undefined) return String(value);
-  if (Array.isArray(value)) return "an array";
-  return typeof value === "object" ? "an object" : `the ${typeof value} ${String(value).slice(0, 20)}`;
-};
-
 /**
  * A door: a function that says in its own name what is wrong with its arguments, whatever fails inside for their sake.
  * @throws TypeError listing the arguments, when one of them is of a kind that the function cannot take, or a tensor of another copy of this library.
@@ -89,14 +81,30 @@ export function door<A extends readonly unknown[], R>(name: string, f: (...args:
     try {
       return f(...args);
     } catch (error) {
+      if (error instanceof Mismatch) throw new Mismatch(name, error.why, { cause: error });
       // Our own errors open with a name; what the language throws when a property is missing does not.
       if (!(error instanceof TypeError) || /^[\w.]+[(:]/.test(error.message)) throw error;
-      const given = args.length > 0 ? args.map(kind).join(", ") : "nothing";
-      throw new TypeError(`${name}: these are not the arguments it takes; got ${given}; make tensors with tensor(values, shape)`, {
-        cause: error,
-      });
+      const given = args.length > 0 ? args.map(kindOf).join(", ") : "nothing";
+      throw new TypeError(`${name}: these are not the arguments it takes; got ${given} (${error.message})`, { cause: error });
     }
   };
+}
+
+/** @throws Error when an op is not made as ops are: [y, [kept...], (dy, need) => [dx...]]. */
+function applied(name: string, made: Application): Application {
+  const [y, kept, back] = Array.isArray(made) ? made : [];
+  if (!(y instanceof Tensor && Array.isArray(kept) && kept.every((t) => t instanceof Tensor) && typeof back === "function"))
+    throw new Error(
+      `${name}: an op gives [y, [kept...], (dy, need) => [dx...]]: its value, the tensors it keeps and the way back; this one gave ${kindOf(made)}`,
+    );
+  return made;
+}
+
+/** @throws TypeError for a function that is async: work is enqueued while it runs, and nobody waits for it. */
+function refusePromise<T>(where: string, made: T): T {
+  if (typeof (made as PromiseLike<unknown> | null | undefined)?.then !== "function") return made;
+  Promise.resolve(made).catch(() => {}); // what it may come to is of no interest now
+  throw new TypeError(`${where}: f returned a promise; let it return tensors, and await data() afterwards`);
 }
 
 /**
@@ -110,13 +118,13 @@ export function op<A extends readonly unknown[]>(name: string, apply: (...args: 
     const recording = need.includes(true);
     const made = onTape(null, () =>
       scoped(() => {
-        const [y, kept, back] = apply(...args);
+        const [y, kept, back] = applied(name, apply(...args));
         if (recording) for (const t of kept) t.hold(); // outlive this scope, until the way back has used them
         return { y, rest: () => ({ kept, back }) };
       }),
     );
-    watch?.made(name, inputs, made.y);
     if (recording) tape?.record({ op: name, inputs, need, output: made.y, ...made.rest() });
+    watch?.made(name, inputs, made.y);
     return made.y;
   });
 }
@@ -127,7 +135,7 @@ export const inference = <T>(f: () => T): T => onTape(null, () => scoped(f));
 export interface ValueAndGrad<R> {
   /** What f returned. */
   readonly value: R;
-  /** The gradient for each tensor asked for, in order. */
+  /** The gradient for each tensor asked for, in order; to be read, not written to: two may share a buffer. */
   readonly grads: Tensor[];
 }
 
@@ -137,10 +145,12 @@ export interface ValueAndGrad<R> {
  * @throws RangeError when the value is not one number.
  */
 export function valueAndGrad<R extends Tensor | readonly [Tensor, ...unknown[]]>(f: () => R, wrt: readonly Tensor[]): ValueAndGrad<R> {
-  return differentiate(f, wrt, (value) => {
-    const loss = value instanceof Tensor ? value : (value[0] as Tensor);
+  return differentiate("valueAndGrad(f, wrt)", f, wrt, (value) => {
+    const loss: unknown = Array.isArray(value) ? value[0] : value;
+    if (!(loss instanceof Tensor))
+      throw new TypeError(`valueAndGrad(f, wrt): f must return a tensor, or a list that begins with one; got ${kindOf(value)}`);
     if (loss.size !== 1) throw new RangeError(`valueAndGrad(f, wrt): f must return one number; got ${show(loss.shape)}`);
-    return [loss, full(loss.shape, 1)];
+    return [loss, full(loss.shape, 1, "f32", loss.device)];
   });
 }
 
@@ -150,7 +160,8 @@ export function valueAndGrad<R extends Tensor | readonly [Tensor, ...unknown[]]>
  * @throws RangeError when dy has another shape than f's value.
  */
 export function vjp(f: () => Tensor, wrt: readonly Tensor[], dy: Tensor): ValueAndGrad<Tensor> {
-  return differentiate(f, wrt, (y) => {
+  return differentiate("vjp(f, wrt, dy)", f, wrt, (y) => {
+    if (!(y instanceof Tensor)) throw new TypeError(`vjp(f, wrt, dy): f must return a tensor; got ${kindOf(y)}`);
     if (!alike(y, dy))
       throw new RangeError(`vjp(f, wrt, dy): f returned ${show(y.shape)} but dy is ${show(dy.shape)}; give one number for each`);
     return [y, dy];
@@ -158,20 +169,36 @@ export function vjp(f: () => Tensor, wrt: readonly Tensor[], dy: Tensor): ValueA
 }
 
 /** @param seed says which tensor of f's result the walk starts from, and its gradient. */
-function differentiate<R>(f: () => R, wrt: readonly Tensor[], seed: (value: R) => readonly [Tensor, Tensor]): ValueAndGrad<R> {
+function differentiate<R>(
+  where: string,
+  f: () => R,
+  wrt: readonly Tensor[],
+  seed: (value: R) => readonly [Tensor, Tensor],
+): ValueAndGrad<R> {
+  const outer = tape;
+  if (!Array.isArray(wrt) || !wrt.every((t) => t instanceof Tensor))
+    throw new TypeError(
+      `${where}: wrt is a list of tensors; got ${Array.isArray(wrt) ? `[${wrt.slice(0, 3).map(kindOf).join(", ")}]` : kindOf(wrt)}; of [name, tensor] pairs take the tensors`,
+    );
   return onTape(null, () =>
     scoped(() => {
       const entries: Entry[] = [];
       const tracked = new Set(wrt);
       const recorder: Tape = {
-        tracks: (t) => tracked.has(t),
+        tracks(t) {
+          if (outer?.tracks(t))
+            throw new Error(
+              `${where}: it runs inside another and uses a tensor ${show(t.shape)} that the outer one follows, whose gradient would be lost: there are no second derivatives; inference(() => ...) around the inner one makes a constant of it`,
+            );
+          return tracked.has(t);
+        },
         record(entry) {
           tracked.add(entry.output);
           entries.push(entry);
         },
       };
       try {
-        const value = scoped(() => onTape(recorder, f));
+        const value = scoped(() => refusePromise(where, onTape(recorder, f)));
         const grads = walkBack(entries, ...seed(value));
         const given = wrt.map((t) => grads.get(t)?.withShape(t.shape) ?? full(t.shape, 0, "f32", t.device));
         for (const grad of grads.values()) grad.free();
@@ -188,13 +215,13 @@ function walkBack(entries: Entry[], from: Tensor, seed: Tensor): Map<Tensor, Ten
   const grads = new Map<Tensor, Tensor>([[from, seed.hold()]]);
   try {
     for (let entry = entries.at(-1); entry; entry = entries.at(-1)) {
-      const { op: name, inputs, need, output, kept, back } = entry;
+      const { op: name, inputs, need, output, kept } = entry;
       const dy = grads.get(output);
       if (dy) {
         grads.delete(output);
         try {
           scoped(() => {
-            const gradients = back(dy, need);
+            const gradients = wayBack(entry, dy);
             watch?.back(name, gradients);
             gradients.forEach((dx, i) => {
               if (dx === null || !need[i]) return;
@@ -219,6 +246,25 @@ function walkBack(entries: Entry[], from: Tensor, seed: Tensor): Map<Tensor, Ten
   return grads;
 }
 
+/** What an op's way back gives. @throws Error in the op's name when that is no list, or when it used a tensor that was not kept for it. */
+function wayBack({ op: name, need, back }: Entry, dy: Tensor): readonly (Tensor | null)[] {
+  let gradients: readonly (Tensor | null)[];
+  try {
+    gradients = back(dy, need);
+  } catch (error) {
+    if (!(error instanceof Freed)) throw error;
+    throw new Error(
+      `${name}: its way back uses a tensor ${error.shape} that was not kept for it; name it in the op's second item, [kept...]`,
+      { cause: error },
+    );
+  }
+  if (!Array.isArray(gradients) || need.some((wanted, i) => wanted && gradients[i] === undefined))
+    throw new Error(
+      `${name}: its way back gives a gradient, or null, for each of ${need.length} inputs; got ${Array.isArray(gradients) ? `a list of ${gradients.length}` : kindOf(gradients)}`,
+    );
+  return gradients;
+}
+
 /** A tensor used twice receives two gradients; they add. */
 const plus = (a: Tensor, b: Tensor): Tensor => run(zip("add"), { a, b }, { z: a.shape }, { n: a.size }).z;
 
@@ -233,9 +279,11 @@ const plus = (a: Tensor, b: Tensor): Tensor => run(zip("add"), { a, b }, { z: a.
 export function accumulate(sums: readonly Tensor[] | null, grads: readonly Tensor[]): Tensor[] {
   if (!sums) return [...grads];
   if (sums.length !== grads.length) throw new RangeError(`accumulate(sums, grads): ${grads.length} gradients for ${sums.length} sums`);
-  return sums.map((sum, i) => {
+  sums.forEach((sum, i) => {
     if (!alike(sum, grads[i]))
       throw new RangeError(`accumulate(sums, grads): gradient ${i} is ${show(grads[i].shape)} but its sum ${show(sum.shape)}`);
+  });
+  return sums.map((sum, i) => {
     const total = plus(sum, grads[i]);
     sum.free();
     grads[i].free();

@@ -8,7 +8,7 @@ import * as elementwise from "./elementwise.ts";
 import * as extreme from "./extreme.ts";
 import * as fill from "./fill.ts";
 import * as gather from "./gather.ts";
-import type { Kernel, Variant } from "./kernel.ts";
+import { type Kernel, type Variant, variantOf } from "./kernel.ts";
 import * as layernorm from "./layernorm.ts";
 import * as loss from "./loss.ts";
 import * as matmul from "./matmul.ts";
@@ -52,6 +52,14 @@ const files = [
 ];
 
 const exported = new Map<string, unknown>(files.flatMap((file) => Object.entries(file)));
+
+/** Is it one of these, and not one of somebody's own that is called the same? */
+export function isOurs(kernel: Kernel): boolean {
+  const [name, ...variant] = variantOf(kernel);
+  const found = exported.get(name);
+  if (typeof found === "function" && "made" in found) return (found.made as ReadonlyMap<string, Kernel>).get(variant.join(" ")) === kernel;
+  return found === kernel;
+}
 
 /** The kernel of a name; undefined where there is none such: a kernel of somebody's own. */
 export function kernelOf([name, ...variant]: Variant): Kernel | undefined {

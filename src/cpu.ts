@@ -100,6 +100,16 @@ async function started(start: Start): Promise<Thread> {
   return thread;
 }
 
+/** All of them, or none: when one does not start, the others are stopped. */
+async function together(starting: readonly Promise<Thread>[]): Promise<Thread[]> {
+  const settled = await Promise.allSettled(starting);
+  const failed = settled.find((one) => one.status === "rejected");
+  const threads = settled.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+  if (!failed) return threads;
+  for (const thread of threads) thread.stop();
+  throw failed.reason;
+}
+
 // ---- who carries out the commands ----------------------------------------------------------
 
 /** Carries out commands in the order they come: in place, or in a thread of its own. */
@@ -119,11 +129,12 @@ function inPlace(engine: Engine): Queue {
     },
     write: (to, values) => engine.view(to).set(values),
     async read(from) {
+      const values = engine.copy(from); // now: while others have their turn the buffer may become somebody else's
       if (performance.now() - turned > TURN) {
         await new Promise((turn) => setTimeout(turn));
         turned = performance.now();
       }
-      return engine.copy(from);
+      return values;
     },
   };
 }
@@ -156,13 +167,14 @@ class Remote implements Queue {
     this.#short = short;
     thread.hear(
       (message) => this.#answer(message as Reply),
-      (why) => this.#lose(why),
+      (why) => this.lose(why),
     );
     thread.awaited(false);
   }
 
-  #lose(why: string): void {
-    this.lost = new DeviceLost("cpu", why);
+  /** What becomes of it when the thread, or one of its helpers, is no more. */
+  lose(why: string): void {
+    this.lost ??= new DeviceLost("cpu", why);
     for (const { reject } of this.#answers.values()) reject(this.lost);
     this.#answers.clear();
   }
@@ -186,10 +198,20 @@ class Remote implements Queue {
     while (this.#waiting.length > 0 && !this.lost) {
       const end = this.#waiting.findIndex((command) => command.do === "here");
       const batch = this.#waiting.splice(0, end < 0 ? this.#waiting.length : end) as Command[];
-      if (batch.length > 0) this.#thread.post(batch);
+      if (batch.length > 0) this.#post(batch);
       if (end >= 0) await this.#here(this.#waiting.shift() as Foreign);
     }
     this.#sending = false;
+  }
+
+  /** Send commands together; where one of them cannot be sent, each by itself, so that the others are. */
+  #post(batch: readonly Command[]): void {
+    try {
+      this.#thread.post(batch);
+    } catch (error) {
+      if (batch.length > 1) for (const command of batch) this.#post([command]);
+      else this.#failed ??= error as Error;
+    }
   }
 
   /** Fetch a kernel's buffers, run its loops, send them back. */
@@ -255,7 +277,7 @@ export async function openCpu({
   // A worker that shares nothing makes its own memory; else all work on this one.
   const memory = shared || !worker ? memoryOf(shared) : null;
   const start = { module, memory, control, threads };
-  const helpers = await Promise.all(Array.from({ length: threads - 1 }, (_, i) => started({ ...start, part: i + 1 })));
+  const helpers = await together(Array.from({ length: threads - 1 }, (_, i) => started({ ...start, part: i + 1 })));
 
   const outOfMemory = (asked: number) =>
     new OutOfMemory("cpu", { asked, live: heap.live, limit: heap.limit }, "use smaller batches, or --device webgpu");
@@ -264,9 +286,8 @@ export async function openCpu({
   let remote: { readonly thread: Thread; readonly queue: Remote } | null = null;
   if (worker) {
     const thread = await started({ ...start, part: 0 });
-    const { kernelOf } = await import("../kernels/all.ts");
-    const knows = (kernel: Kernel) => kernelOf(variantOf(kernel)) === kernel;
-    const made = new Remote(thread, knows, (bytes) => {
+    const { isOurs } = await import("../kernels/all.ts");
+    const made = new Remote(thread, isOurs, (bytes) => {
       heap.limit = Math.min(heap.limit, bytes); // what lies beyond was never there
       return outOfMemory(0);
     });
@@ -283,10 +304,22 @@ export async function openCpu({
   const heap = new Heap(bottomOf(local), Math.min(limit, MOST_BYTES), grown, outOfMemory);
 
   let closed = false;
+  let lost: DeviceLost | null = null;
   const check = () => {
     if (closed) throw new Error("cpu: this device was closed; open another");
-    if (remote?.queue.lost) throw remote.queue.lost;
+    if (lost ?? remote?.queue.lost) throw lost ?? remote?.queue.lost;
   };
+  // A helper that is gone would be waited for in vain. In place that is seen between two tasks, which is when a thread's end is told.
+  for (const helper of helpers)
+    helper.hear(
+      () => {},
+      (why) => {
+        if (closed) return;
+        lost = new DeviceLost("cpu", why);
+        remote?.queue.lose(why);
+      },
+    );
+  for (const helper of helpers) helper.awaited(false);
   const regionOf = (memory: Memory) => memory as Region;
 
   return {
@@ -308,12 +341,15 @@ export async function openCpu({
       const { compiled } = kernel;
       if (!compiled) return queue.run(kernel, { do: "loops", kernel: variantOf(kernel), buffers: named, params }, named, params);
       const parts = shares(compiled, params, threads, least);
-      const scratch = compiled.scratch
-        ? parts.pieces.map((count) => heap.take(compiled.scratch?.(paramsOf(params, parts.split, count)) ?? 0))
-        : [];
       const addresses = compiled.buffers.map((name) => (name === null ? 0 : regionOf(buffers[name]).address));
+      const scratch: number[] = [];
       try {
+        if (compiled.scratch)
+          for (const count of parts.pieces) scratch.push(heap.take(compiled.scratch(paramsOf(params, parts.split, count))));
         queue.run(kernel, callOf(kernel, compiled, addresses, params, parts, scratch), named, params);
+      } catch (error) {
+        if (error instanceof WebAssembly.RuntimeError) throw new Error(`cpu: ${kernel.name}: ${error.message}`, { cause: error });
+        throw error;
       } finally {
         for (const address of scratch) heap.give(address); // the queue keeps order: whoever takes it next writes after this
       }
@@ -324,6 +360,7 @@ export async function openCpu({
     },
     close() {
       closed = true;
+      remote?.queue.lose("it was closed");
       for (const thread of helpers) thread.stop();
       remote?.thread.stop();
     },

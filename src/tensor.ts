@@ -32,6 +32,20 @@ const BRAND = Symbol.for("geneformer-ts.tensor");
 export const isForeign = (value: unknown): boolean =>
   typeof value === "object" && value !== null && BRAND in value && !(value instanceof Tensor);
 
+/** A tensor was used that is no more. */
+export class Freed extends Error {
+  readonly #shape: Shape;
+
+  constructor(shape: Shape) {
+    super(`tensor ${show(shape)}: used after it was freed; return it from its scope, or keep() it there, to use it outside`);
+    this.#shape = shape;
+  }
+
+  get shape(): string {
+    return show(this.#shape);
+  }
+}
+
 export class Tensor {
   readonly shape: Shape;
   readonly dtype: Dtype;
@@ -64,18 +78,30 @@ export class Tensor {
 
   /** The buffer. @throws Error once the tensor has been freed. */
   get memory(): Memory {
-    if (this.#holds === 0)
-      throw new Error(
-        `tensor ${show(this.shape)}: used after it was freed; return it from its scope, or keep() it there, to use it outside`,
-      );
+    if (this.#holds === 0) throw new Freed(this.shape);
     noted?.add(this);
     return this.#storage.memory;
   }
 
-  /** The same numbers in another shape of the same size, sharing the buffer. */
+  /**
+   * The same numbers in another shape of the same size, sharing the buffer. For inside an op and its way back: the tape does not see it, so
+   * elsewhere `reshape` it is.
+   * @throws RangeError for a shape of another size.
+   */
   withShape(shape: Shape): Tensor {
     this.memory; // throws, where it was freed
-    return new Tensor(shape, this.#storage);
+    const sizes = shapeOf("withShape(shape)", shape);
+    if (sizeOf(sizes) !== this.size) throw new RangeError(`withShape(shape): ${show(this.shape)} does not fill ${show(sizes)}`);
+    return new Tensor(sizes, this.#storage);
+  }
+
+  toString(): string {
+    return `Tensor ${this.dtype} ${show(this.shape)} on ${this.device.name}${this.alive ? "" : ", freed"}`;
+  }
+
+  /** What Node's console shows. */
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return this.toString();
   }
 
   /** Wait for the device and copy the values out, row-major; those of f16 as f32. The only await of the framework. */
@@ -117,7 +143,12 @@ export class Tensor {
 // ---- scopes --------------------------------------------------------------------------------
 
 /** The tensors made in the innermost scope; null outside all scopes, where a tensor lives until somebody frees it. */
-let scope: Set<Tensor> | null = null;
+let scope: Scope | null = null;
+
+/** What was made in a scope, and the scope around it. */
+interface Scope extends Set<Tensor> {
+  outer?: Scope | null;
+}
 
 /** Every tensor in a result: a tensor, or arrays and plain objects of them. */
 export function* tensorsIn(result: unknown): Generator<Tensor> {
@@ -130,7 +161,8 @@ export function* tensorsIn(result: unknown): Generator<Tensor> {
 /** Run f; what it made and does not return is freed when it ends. What it returns belongs to the scope around, if there is one. */
 export function scoped<T>(f: () => T): T {
   const outer = scope;
-  const inner = new Set<Tensor>();
+  const inner: Scope = new Set<Tensor>();
+  inner.outer = outer;
   scope = inner;
   let result: T;
   try {
@@ -165,9 +197,9 @@ export function noting<T>(f: () => T): { readonly result: T; readonly used: Read
   }
 }
 
-/** Take tensors out of the scope they were made in: they live until they are freed by hand. For parameters and state. */
+/** Take tensors out of whatever scopes they were made in: they live until they are freed by hand. For parameters and state. */
 export function keep<T>(made: T): T {
-  if (scope) for (const t of tensorsIn(made)) scope.delete(t);
+  for (const t of tensorsIn(made)) for (let around = scope; around; around = around.outer ?? null) around.delete(t);
   return made;
 }
 
@@ -176,24 +208,62 @@ const onlyShapes = (): Device | null => (current()?.name === "shapes" ? current(
 
 // ---- making tensors ------------------------------------------------------------------------
 
-/** A tensor of unknown content. */
-export const empty = (shape: Shape, dtype: Dtype = "f32", on: Device = device()): Tensor =>
-  new Tensor(shape, new Storage(on, on.allocate(dtype, sizeOf(shape))));
+const DTYPES: readonly Dtype[] = ["f32", "u32", "i32", "f16"];
+
+/** A shape of its own, which nobody changes later. @throws TypeError, RangeError for what is no list of sizes. */
+function shapeOf(where: string, shape: Shape): Shape {
+  if (!Array.isArray(shape)) throw new TypeError(`${where}: a shape is a list of sizes such as [2, 3]; got ${String(shape)}`);
+  if (!shape.every((size) => Number.isSafeInteger(size) && size >= 0))
+    throw new RangeError(`${where}: sizes are integers, 0 or more; got ${show(shape)}`);
+  return [...shape];
+}
+
+/** A tensor of unknown content. @throws for a shape that is none, or an unknown dtype; OutOfMemory. */
+export function empty(shape: Shape, dtype: Dtype = "f32", on: Device = device()): Tensor {
+  const sizes = shapeOf("empty(shape)", shape);
+  if (!DTYPES.includes(dtype))
+    throw new RangeError(`empty(shape, dtype): there is no dtype ${String(dtype)}; give one of ${DTYPES.join(", ")}`);
+  return new Tensor(sizes, new Storage(on, on.allocate(dtype, sizeOf(sizes))));
+}
 
 /** Numbers as a device stores them: f16 as bits. */
 const stored = (dtype: Dtype, values: ArrayLike<number>): ArrayLike<number> =>
   dtype === "f16" ? Uint16Array.from(values, toHalf) : values;
 
-/** A tensor of given values, row-major. @throws RangeError when they do not fill the shape. */
-export function tensor(values: ArrayLike<number>, shape: Shape = [values.length], dtype: Dtype = "f32"): Tensor {
-  if (values.length !== sizeOf(shape)) throw new RangeError(`tensor(values, shape): ${values.length} values do not fill ${show(shape)}`);
-  const made = empty(shape, dtype);
+/** @throws TypeError for values that are no numbers: lists in a list, text, bigints. */
+function checkValues(where: string, values: ArrayLike<number>): void {
+  if (typeof values !== "object" || values === null || typeof values.length !== "number")
+    throw new TypeError(`${where}: values are a list of numbers; got ${typeof values === "object" ? "none" : `a ${typeof values}`}`);
+  if (ArrayBuffer.isView(values) && !(values instanceof BigInt64Array || values instanceof BigUint64Array)) return; // numbers by nature
+  for (let i = 0; i < values.length; i++)
+    if (typeof values[i] !== "number")
+      throw new TypeError(
+        `${where}: values[${i}] is ${Array.isArray(values[i]) ? "a list" : String(values[i])}; give plain numbers row by row and the shape beside them: tensor([1, 2, 3, 4], [2, 2])`,
+      );
+}
+
+/** A tensor of given values, row-major. @throws RangeError when they do not fill the shape; TypeError when they are no numbers. */
+export function tensor(values: ArrayLike<number>, shape?: Shape, dtype: Dtype = "f32"): Tensor {
+  checkValues("tensor(values, shape)", values);
+  const sizes = shapeOf("tensor(values, shape)", shape ?? [values.length]);
+  if (values.length !== sizeOf(sizes)) throw new RangeError(`tensor(values, shape): ${values.length} values do not fill ${show(sizes)}`);
+  const made = empty(sizes, dtype);
   made.device.upload(made.memory, stored(dtype, values));
   return made;
 }
 
-/** Indices, counts and labels: a tensor of u32. */
-export const integers = (values: ArrayLike<number>, shape?: Shape): Tensor => tensor(values, shape, "u32");
+/** Indices, counts and labels: a tensor of u32. @throws RangeError for a number that is no u32. */
+export function integers(values: ArrayLike<number>, shape?: Shape): Tensor {
+  checkValues("integers(values, shape)", values);
+  if (!(values instanceof Uint32Array))
+    for (let i = 0; i < values.length; i++)
+      if (values[i] >>> 0 !== values[i])
+        throw new RangeError(
+          `integers(values, shape): values[${i}] is ${values[i]}; give integers from 0 to 2^32 - 1, or tensor(values, shape, "i32")`,
+        );
+  return tensor(values, shape, "u32");
+}
+
 /** One number everywhere, made on the device. */
 export function full(shape: Shape, value: number, dtype: "f32" | "u32" | "i32" = "f32", on: Device = device()): Tensor {
   const y = empty(shape, dtype, on);
@@ -212,6 +282,31 @@ export const normal = (key: Key | null, deviation: number, shape: Shape): Tensor
 
 // ---- running kernels -----------------------------------------------------------------------
 
+/** What an argument is, for a person. */
+export function kindOf(value: unknown): string {
+  if (value instanceof Tensor) return `${value.dtype} ${show(value.shape)}`;
+  if (value === null || value === undefined) return String(value);
+  if (Array.isArray(value)) return "a list";
+  return typeof value === "object" || typeof value === "function"
+    ? `a ${value.constructor?.name ?? typeof value}`
+    : `the ${typeof value} ${String(value).slice(0, 20)}`;
+}
+
+/** A kernel was given something that it cannot take. */
+export class Mismatch extends TypeError {
+  readonly #why: string;
+
+  constructor(where: string, why: string, options?: ErrorOptions) {
+    super(`${where}: ${why}`, options);
+    this.#why = why;
+  }
+
+  /** The message without where. */
+  get why(): string {
+    return this.#why;
+  }
+}
+
 /**
  * Run a kernel: tensors in; for each output a shape, or a tensor to write into. Gives the outputs.
  * @throws TypeError when tensors lie on different devices, or hold another dtype than the kernel reads.
@@ -226,18 +321,20 @@ export function run<I extends Named<Dtype>, O extends Named<Dtype>, P extends Na
   let on: Device | null = onlyShapes();
   const bindTensor = (name: string, dtype: Dtype, t: Tensor) => {
     if (!(t instanceof Tensor))
-      throw new TypeError(
-        `${kernel.name}: ${name} must be a tensor but is ${typeof t === "object" ? "none" : `the ${typeof t} ${String(t)}`}; make one with tensor(values, shape)`,
-      );
+      throw new Mismatch(kernel.name, `${name} must be a tensor but is ${kindOf(t)}; make one with tensor(values, shape)`);
     on ??= t.device;
     if (t.device !== on && on.name !== "shapes")
-      throw new TypeError(
-        `${kernel.name}: ${name} is on ${t.device.name} (${t.device.description}) but another tensor is on ${on.name} (${on.description}); bring them to one device`,
+      throw new Mismatch(
+        kernel.name,
+        `${name} is on ${t.device.name} (${t.device.description}) but another tensor is on ${on.name} (${on.description}); bring them to one device`,
       );
-    if (t.dtype !== dtype) throw new TypeError(`${kernel.name}: ${name} must be ${dtype} but is ${t.dtype}`);
+    if (t.dtype !== dtype) throw new Mismatch(kernel.name, `${name} must be ${dtype} but is ${t.dtype}; cast(x, "${dtype}") makes it so`);
     buffers[name] = t.memory;
   };
   for (const name in kernel.inputs) bindTensor(name, kernel.inputs[name], inputs[name]);
+  for (const name in kernel.params)
+    if (typeof params[name] !== "number")
+      throw new Mismatch(kernel.name, `the parameter ${name} must be a number but is ${kindOf(params[name])}`);
   const results = {} as { [K in keyof O]: Tensor };
   for (const name in kernel.outputs) {
     const to = outputs[name];

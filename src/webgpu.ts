@@ -198,13 +198,16 @@ class WebGpu implements Device {
   run(kernel: Kernel, buffers: Readonly<Record<string, Memory>>, params: Readonly<Record<string, number>>): void {
     this.#check();
     const scratch: Record<string, Block> = {};
-    for (const [name, { dtype, length }] of Object.entries(kernel.scratch ?? {})) scratch[name] = this.allocate(dtype, length(params));
-    const all = { ...buffers, ...scratch } as Record<string, Block>;
-    kernel.passes.forEach((pass, index) => {
-      const groups = pass.groups(params);
-      if (groups > 0) this.#dispatch(kernel, index, pass, all, params, groups);
-    });
-    for (const block of Object.values(scratch)) this.free(block); // the queue keeps order: whoever takes it next writes after this
+    try {
+      for (const [name, { dtype, length }] of Object.entries(kernel.scratch ?? {})) scratch[name] = this.allocate(dtype, length(params));
+      const all = { ...buffers, ...scratch } as Record<string, Block>;
+      kernel.passes.forEach((pass, index) => {
+        const groups = pass.groups(params);
+        if (groups > 0) this.#dispatch(kernel, index, pass, all, params, groups);
+      });
+    } finally {
+      for (const block of Object.values(scratch)) this.free(block); // the queue keeps order: whoever takes it next writes after this
+    }
   }
 
   #dispatch(

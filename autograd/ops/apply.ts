@@ -90,7 +90,7 @@ export function reduce(x: Tensor, axes: readonly number[], scale: number): Tenso
     factor = 1;
     last = first;
   }
-  return factor === 1 ? y.withShape(shape) : zip("mul", y, full([], factor)).withShape(shape);
+  return factor === 1 ? y.withShape(shape) : zip("mul", y, full([], factor, "f32", y.device)).withShape(shape);
 }
 
 /** A tensor as rows of its last axis. */

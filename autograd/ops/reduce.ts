@@ -28,7 +28,8 @@ function reduction(name: string, x: Tensor, axes: Axes, keepAxes: boolean) {
 // ---- sums ----------------------------------------------------------------------------------
 
 /** dy, stretched again along the axes that were summed, and scaled. */
-const unreduce = (dy: Tensor, shape: Shape, kept: Shape, scale: number): Tensor => zip("mul", dy.withShape(kept), full(shape, scale));
+const unreduce = (dy: Tensor, shape: Shape, kept: Shape, scale: number): Tensor =>
+  zip("mul", dy.withShape(kept), full(shape, scale, "f32", dy.device));
 
 const summing = (name: string, scaleOf: (count: number) => number) =>
   op(name, (x: Tensor, axes: Axes = null, keepAxes: boolean = false) => {

@@ -76,6 +76,7 @@ export class Team {
     });
     Atomics.store(words, FUNCTION, this.#names.indexOf(name));
     Atomics.store(words, PARTS, parts.length);
+    Atomics.store(words, FAILED, 0);
     Atomics.store(words, REMAINING, this.#helpers);
     Atomics.add(words, GENERATION, 1);
     Atomics.notify(words, GENERATION);
@@ -84,7 +85,7 @@ export class Team {
     } finally {
       this.#wait();
     }
-    if (Atomics.exchange(words, FAILED, 0)) throw new Error(`cpu: a thread failed in ${name}`);
+    if (Atomics.load(words, FAILED)) throw new Error(`cpu: a thread failed in ${name}`);
   }
 
   #wait(): void {

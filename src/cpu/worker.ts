@@ -41,6 +41,10 @@ interface DedicatedWorkerGlobalScope {
   addEventListener(type: "message", hear: (event: { readonly data: unknown }) => void): void;
 }
 
+/** The kernel of a command, for an error. */
+const said = (command: Command): string =>
+  command.do === "call" ? command.name : command.do === "loops" ? command.kernel.join(" ") : command.do;
+
 /** Carries out commands, remembering the first that failed until somebody reads. */
 function owner(engine: Engine, port: Port): (commands: readonly Command[]) => void {
   let error: string | undefined;
@@ -76,8 +80,12 @@ function owner(engine: Engine, port: Port): (commands: readonly Command[]) => vo
       try {
         carryOut(command);
       } catch (cause) {
-        error ??= cause instanceof Error ? cause.message : String(cause);
-        if (command.do === "read") port.postMessage({ id: command.id, error } satisfies Reply);
+        const why = cause instanceof Error ? cause.message : String(cause);
+        error ??= command.do === "call" || command.do === "loops" ? `cpu: ${said(command)}: ${why}` : why;
+        if (command.do !== "read") continue;
+        port.postMessage({ id: command.id, error } satisfies Reply);
+        error = undefined;
+        short = undefined;
       }
     }
   };

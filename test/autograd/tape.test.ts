@@ -93,9 +93,13 @@ onDevices((device) => {
       balanced(device(), async () => {
         const x = tensor([3]);
         const { value, grads } = valueAndGrad(() => {
-          const inner = valueAndGrad(() => ops.square(x), [x]);
+          const inner = inference(() => valueAndGrad(() => ops.square(x), [x]));
           return ops.mul(x, inner.grads[0]); // a constant here
         }, [x]);
+        // without inference it would be taken for more than that
+        expect(() => valueAndGrad(() => ops.add(ops.sum(x), valueAndGrad(() => ops.square(x), [x]).value), [x])).toThrow(
+          /^valueAndGrad\(f, wrt\): it runs inside another and uses a tensor \[1\] that the outer one follows/,
+        );
         expect(await value.item()).toBe(18);
         expect(await grads[0].item()).toBe(6);
         for (const t of [x, value, ...grads]) t.free();
@@ -309,7 +313,7 @@ onDevices((device) => {
 
     test("dtypes do not mix", () => {
       const [x, n] = [ones([2]), integers([1, 2])];
-      expect(() => ops.add(x, n)).toThrow(new TypeError("add: b must be f32 but is u32"));
+      expect(() => ops.add(x, n)).toThrow(new TypeError('add: b must be f32 but is u32; cast(x, "f32") makes it so'));
       for (const t of [x, n]) t.free();
     });
   });
@@ -342,6 +346,66 @@ onDevices((device) => {
     expect(() => accumulate(sums, [x])).toThrow("accumulate(sums, grads): gradient 0 is [6, 4] but its sum [3, 4]");
     for (const t of [x, w, count, ...whole, ...sums!]) t.free();
     expect(device().memory.live).toBe(0);
+  });
+});
+
+test("what is no op, no gradient, no list of tensors, or async is said by name", async () => {
+  await withDevice(openReference(), async () => {
+    const x = ones([3]);
+    const made = (how: unknown) => op("mine", ((t: Tensor) => (how as (t: Tensor) => unknown)(t)) as never);
+    expect(() => made((t: Tensor) => ops.neg(t))(x)).toThrow(/^mine: an op gives \[y, \[kept...\], .*; this one gave f32 \[3\]$/);
+    const gradient = (back: unknown) => () => valueAndGrad(() => ops.sum(made((t: Tensor) => [ops.neg(t), [], back])(ops.mul(x, 2))), [x]);
+    expect(gradient((dy: Tensor) => ops.neg(dy))).toThrow(
+      /^mine: its way back gives a gradient, or null, for each of 1 inputs; got f32 \[3\]$/,
+    );
+    expect(gradient(() => [])).toThrow(/got a list of 0$/);
+    const forgets = op("forgets", (t: Tensor) => [ops.square(t), [], (dy) => [ops.mul(dy, t)]]);
+    expect(() => valueAndGrad(() => ops.sum(forgets(ops.mul(x, 2))), [x])).toThrow(
+      "forgets: its way back uses a tensor [3] that was not kept for it; name it in the op's second item, [kept...]",
+    );
+    expect(() => valueAndGrad(() => ops.sum(x), [["x", x]] as never)).toThrow(
+      /^valueAndGrad\(f, wrt\): wrt is a list of tensors; got \[a list\]/,
+    );
+    expect(() => valueAndGrad(() => ops.sum(x), x as never)).toThrow("wrt is a list of tensors; got f32 [3]");
+    expect(() => valueAndGrad((async () => ops.sum(x)) as never, [x])).toThrow("valueAndGrad(f, wrt): f returned a promise");
+    expect(() => valueAndGrad((() => undefined) as never, [x])).toThrow(
+      "f must return a tensor, or a list that begins with one; got undefined",
+    );
+    expect(() => x.withShape([40])).toThrow("withShape(shape): [3] does not fill [40]");
+    expect(`${x}`).toBe("Tensor f32 [3] on reference");
+  });
+});
+
+test("gradients are made where their tensors are", () => {
+  const [here, there] = [openReference(), openReference()];
+  const x = withDevice(here, () => ones([4]));
+  const { value, grads } = withDevice(there, () => valueAndGrad(() => ops.add(ops.sum(ops.square(x)), ops.mean(x)), [x]));
+  expect([value.device, grads[0].device]).toEqual([here, here]);
+});
+
+test("what is no tensor's values or shape is refused", () => {
+  withDevice(openReference(), () => {
+    const give =
+      (...args: unknown[]) =>
+      () =>
+        tensor(...(args as Parameters<typeof tensor>));
+    expect(
+      give([
+        [1, 2],
+        [3, 4],
+      ]),
+    ).toThrow("tensor(values, shape): values[0] is a list; give plain numbers row by row and the shape beside them");
+    expect(give("abc")).toThrow("tensor(values, shape): values are a list of numbers; got a string");
+    expect(give([1, null])).toThrow("values[1] is null");
+    expect(give([1, 2, 3], [1.5, 2])).toThrow("tensor(values, shape): sizes are integers, 0 or more; got [1.5, 2]");
+    expect(give([1, 2], [-1, -2])).toThrow("sizes are integers, 0 or more; got [-1, -2]");
+    expect(give([1], [1], "float32")).toThrow("there is no dtype float32; give one of f32, u32, i32, f16");
+    expect(() => ones(3 as never)).toThrow("a shape is a list of sizes such as [2, 3]; got 3");
+    expect(() => integers([-1])).toThrow("integers(values, shape): values[0] is -1; give integers from 0 to 2^32 - 1");
+    const shape = [2, 2];
+    const t = tensor([1, 2, 3, 4], shape);
+    shape[0] = 4;
+    expect(t.shape).toEqual([2, 2]);
   });
 });
 

@@ -146,7 +146,7 @@ onDevices((device, name) => {
       new RangeError('cast(x, dtype): there is no dtype "f64"; give one of f32, u32, i32, f16'),
     );
     expect(() => ops.cast([1] as never, "f32")).toThrow(
-      new TypeError("cast: these are not the arguments it takes; got an array, the string f32; make tensors with tensor(values, shape)"),
+      new TypeError("cast: x must be a tensor but is a list; make one with tensor(values, shape)"),
     );
     x.free();
   });

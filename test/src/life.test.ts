@@ -204,6 +204,40 @@ describe.runIf(deviceNames.includes("webgpu"))("a lost webgpu device", () => {
   });
 });
 
+onDevices((on) => {
+  test("what is read is what it was when the reading was asked for", async () => {
+    await new Promise((later) => setTimeout(later, 150)); // the cpu device gives the event loop a turn now and then
+    const x = tensor([1, 2, 3]);
+    const first = x.data();
+    x.write([4, 5, 6]);
+    const second = x.data();
+    x.free();
+    const other = tensor([7, 8, 9]);
+    expect([...(await first)]).toEqual([1, 2, 3]);
+    expect([...(await second)]).toEqual([4, 5, 6]);
+    other.free();
+    expect(on().memory.live).toBe(0);
+  });
+
+  test("an op that fails for want of memory in the midst leaves nothing taken", async () => {
+    const name = on().name as "cpu";
+    const { device: small } = await choose(name, { limit: name === "cpu" ? 2_400_000 : 35_000, threads: 2, least: 0 });
+    const size = name === "cpu" ? 256 : 50;
+    const x = withDevice(small, () => ones([size, size]));
+    const before = small.memory.live;
+    for (let i = 0; i < 3; i++) {
+      try {
+        matmul(x, x).free();
+      } catch (error) {
+        expect(error).toBeInstanceOf(OutOfMemory);
+      }
+      expect(small.memory.live).toBe(before);
+    }
+    x.free();
+    small.close();
+  });
+}, allDeviceNames);
+
 describe("two devices", () => {
   test("live at once, and mixing them is an error that names both", async () => {
     const [first, second] = [(await choose("cpu", { threads: 1 })).device, (await choose("reference")).device];
