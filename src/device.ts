@@ -1,6 +1,7 @@
 /** Where buffers live and kernels run: one interface, three devices, and the choice among them. */
 
 import type { Dtype, Kernel, Values } from "../kernels/kernel.ts";
+import { checkOptions } from "./options.ts";
 
 export type DeviceName = "webgpu" | "cpu" | "reference";
 
@@ -108,6 +109,9 @@ export async function reopen(old: Device = device()): Promise<Device> {
 
 /** The same as `open`, with the reason for the choice, and without making it the current one. */
 export async function choose(name: "auto" | DeviceName = "auto", options: OpenOptions = {}): Promise<Choice> {
+  checkOptions("open(name, options)", options, ["gpu", "limit", "threads", "worker", "least"]);
+  if (options.limit !== undefined && !(typeof options.limit === "number" && options.limit > 0))
+    throw new RangeError(`open(name, { limit }): a limit is a number of bytes; got ${String(options.limit)}`);
   const choice = await find(name, options);
   opened.set(choice.device, [choice.device.name as DeviceName, options]);
   return choice;

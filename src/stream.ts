@@ -2,6 +2,7 @@
 
 import { FIELDS, TILE } from "../kernels/attention.ts";
 import { NOBODY } from "../kernels/segment.ts";
+import { checkOptions } from "./options.ts";
 import { integers, type Tensor } from "./tensor.ts";
 
 /**
@@ -125,13 +126,24 @@ export interface Index {
   readonly inverse: { readonly order: Tensor; readonly starts: Tensor } | null;
 }
 
+export interface IndexOptions {
+  /** Places that count: those after it read their row and give it no gradient (the dead tail). Default: all. */
+  readonly count?: number;
+  /** A row that gets no gradient, as PyTorch's padding_idx. */
+  readonly frozen?: number;
+  /** false leaves the inverse out, where nothing will be added up again. */
+  readonly gradients?: boolean;
+}
+
 /**
  * An index of places into a table of `rows`.
  * @param options `count`: places that count; those after it read their row and give it no gradient (the dead tail); default: all. `frozen`: a row
  *   that gets no gradient, as PyTorch's padding_idx. `gradients`: false leaves the inverse out, where nothing will be added up again.
  * @throws RangeError for a value that is not a row.
  */
-export function index(values: ArrayLike<number>, rows: number, { count = values.length, frozen = -1, gradients = true } = {}): Index {
+export function index(values: ArrayLike<number>, rows: number, options: IndexOptions = {}): Index {
+  checkOptions("index(values, rows, options)", options, ["count", "frozen", "gradients"]);
+  const { count = values.length, frozen = -1, gradients = true } = options;
   for (let i = 0; i < values.length; i++) {
     const row = values[i];
     if (!(row >= 0 && row < rows && Number.isInteger(row)))

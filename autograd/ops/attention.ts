@@ -2,6 +2,7 @@
 
 import { attentionGrad, attention as attentionKernel, crossTiles } from "../../kernels/attention.ts";
 import { window } from "../../kernels/permute.ts";
+import { checkOptions } from "../../src/options.ts";
 import { bind, show } from "../../src/shape.ts";
 import type { Segments } from "../../src/stream.ts";
 import { run, type Tensor } from "../../src/tensor.ts";
@@ -32,7 +33,9 @@ const across = ({ tiles, owner }: Segments, { spans }: Segments): Tensor =>
  */
 export const attention = op(
   "attention",
-  (q: Tensor, k: Tensor, v: Tensor, segments: Segments, heads: number, { drop = null, causal = false, keys }: AttentionOptions = {}) => {
+  (q: Tensor, k: Tensor, v: Tensor, segments: Segments, heads: number, options: AttentionOptions = {}) => {
+    checkOptions("attention(q, k, v, segments, heads, options)", options, ["drop", "causal", "keys"]);
+    const { drop = null, causal = false, keys } = options;
     const signature = keys ? "n c, m c, m c" : "n c, n c, n c";
     const { n, m = n, c } = bind("attention", signature, [q.shape, k.shape, v.shape]);
     const fail = (why: string, given = `q ${show(q.shape)}`): never => {

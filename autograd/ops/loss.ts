@@ -6,6 +6,7 @@ import {
   crossEntropyWeighted,
   crossEntropyWeightedGrad,
 } from "../../kernels/loss.ts";
+import { checkOptions } from "../../src/options.ts";
 import { bind, sameShape, show } from "../../src/shape.ts";
 import { full, run, type Tensor } from "../../src/tensor.ts";
 import { op } from "../tape.ts";
@@ -26,32 +27,31 @@ export interface CrossEntropy {
  *   logits [M, V], labels u32 [M] -> []
  * @throws RangeError for shapes that disagree, and smoothing outside [0, 1].
  */
-export const crossEntropy = op(
-  "crossEntropy",
-  (logits: Tensor, labels: Tensor, { count = null, smoothing = 0, weights = null }: CrossEntropy = {}) => {
-    const { m: rows, v: cols } = bind("crossEntropy", "m v, m", [logits.shape, labels.shape]);
-    if (weights) bind("crossEntropy", "m v, m, v", [logits.shape, labels.shape, weights.shape]);
-    if (!(smoothing >= 0 && smoothing <= 1))
-      throw new RangeError(`crossEntropy(m v, m): smoothing is ${smoothing}; give a share from 0 to 1`);
-    const inputs = { x: logits, labels, given: count ?? full([1], 0, "f32", logits.device) };
-    if (smoothing === 0 && !weights) {
-      const { loss, stats } = run(crossEntropyKernel, inputs, { loss: [], stats: [1 + rows] }, { rows, cols });
-      return [
-        loss,
-        [logits, labels, stats],
-        (dloss) => [run(crossEntropyGrad, { x: logits, labels, stats, dloss }, { dx: logits.shape }, { rows, cols }).dx],
-      ];
-    }
-    const w = weights ?? full([cols], 1, "f32", logits.device);
-    const params = { rows, cols, smoothing };
-    const { loss, stats } = run(crossEntropyWeighted, { ...inputs, weights: w }, { loss: [], stats: [2 + rows] }, params);
+export const crossEntropy = op("crossEntropy", (logits: Tensor, labels: Tensor, options: CrossEntropy = {}) => {
+  checkOptions("crossEntropy(logits, labels, options)", options, ["count", "smoothing", "weights"]);
+  const { count = null, smoothing = 0, weights = null } = options;
+  const { m: rows, v: cols } = bind("crossEntropy", "m v, m", [logits.shape, labels.shape]);
+  if (weights) bind("crossEntropy", "m v, m, v", [logits.shape, labels.shape, weights.shape]);
+  if (!(smoothing >= 0 && smoothing <= 1))
+    throw new RangeError(`crossEntropy(m v, m): smoothing is ${smoothing}; give a share from 0 to 1`);
+  const inputs = { x: logits, labels, given: count ?? full([1], 0, "f32", logits.device) };
+  if (smoothing === 0 && !weights) {
+    const { loss, stats } = run(crossEntropyKernel, inputs, { loss: [], stats: [1 + rows] }, { rows, cols });
     return [
       loss,
-      [logits, labels, w, stats],
-      (dloss) => [run(crossEntropyWeightedGrad, { x: logits, labels, weights: w, stats, dloss }, { dx: logits.shape }, params).dx],
+      [logits, labels, stats],
+      (dloss) => [run(crossEntropyGrad, { x: logits, labels, stats, dloss }, { dx: logits.shape }, { rows, cols }).dx],
     ];
-  },
-);
+  }
+  const w = weights ?? full([cols], 1, "f32", logits.device);
+  const params = { rows, cols, smoothing };
+  const { loss, stats } = run(crossEntropyWeighted, { ...inputs, weights: w }, { loss: [], stats: [2 + rows] }, params);
+  return [
+    loss,
+    [logits, labels, w, stats],
+    (dloss) => [run(crossEntropyWeightedGrad, { x: logits, labels, weights: w, stats, dloss }, { dx: logits.shape }, params).dx],
+  ];
+});
 
 /** The mean of (a - b)^2 over all elements, of two tensors of one shape; 0 where there are none.   [...], [...] -> [] */
 export const mse = op("mse", (a: Tensor, b: Tensor) => {

@@ -1,6 +1,7 @@
 /** Products of matrices, each beside its derivative. */
 
 import { matmul as matmulKernel } from "../../kernels/matmul.ts";
+import { checkOptions } from "../../src/options.ts";
 import { bind, broadcast, type Shape, sameShape, show, sizeOf } from "../../src/shape.ts";
 import { run, type Tensor } from "../../src/tensor.ts";
 import { op } from "../tape.ts";
@@ -57,7 +58,9 @@ export interface Transposes {
  * a b for the last two axes, the axes before them a batch, which stretch as numpy's do: equal, 1, or absent on one side.
  * `transposeA`, `transposeB` read that side transposed.   a [..., m, k], b [..., k, n] -> [..., m, n]
  */
-export const matmul = op("matmul", (a: Tensor, b: Tensor, { transposeA: ta = false, transposeB: tb = false }: Transposes = {}) => {
+export const matmul = op("matmul", (a: Tensor, b: Tensor, options: Transposes = {}) => {
+  checkOptions("matmul(a, b, options)", options, ["transposeA", "transposeB"]);
+  const { transposeA: ta = false, transposeB: tb = false } = options;
   const signature = `... ${turn("m k", ta)}, ... ${turn("k n", tb)}`;
   const { m, n } = bind("matmul", signature, [a.shape, b.shape]);
   const [leadA, leadB] = [a.shape.slice(0, -2), b.shape.slice(0, -2)];
@@ -92,7 +95,9 @@ export const matmul = op("matmul", (a: Tensor, b: Tensor, { transposeA: ta = fal
  */
 export const linear = op(
   "linear",
-  (x: Tensor, weight: Tensor, bias: Tensor | null = null, residual: Tensor | null = null, { relu = false }: { relu?: boolean } = {}) => {
+  (x: Tensor, weight: Tensor, bias: Tensor | null = null, residual: Tensor | null = null, options: { readonly relu?: boolean } = {}) => {
+    checkOptions("linear(x, weight, bias, residual, options)", options, ["relu"]);
+    const { relu = false } = options;
     const { out } = bind("linear", "... in, out in", [x.shape, weight.shape]);
     if (bias) bind("linear", "out in, out", [weight.shape, bias.shape]);
     const shape = [...x.shape.slice(0, -1), out];

@@ -58,3 +58,18 @@ test("arguments of no kind that an op takes are an error in its own name, whiche
   );
   ours.use(null);
 });
+
+test("an option that is not known is an error that names the nearest", async () => {
+  ours.use(openReference());
+  const x = ours.ones([2, 2]);
+  expect(() => ours.matmul(x, x, { transposeb: true } as never)).toThrow(
+    'matmul(a, b, options): there is no option "transposeb"; did you mean "transposeB"?',
+  );
+  expect(() => ours.crossEntropy(x, ours.integers([0, 1]), { smothing: 0.5 } as never)).toThrow('did you mean "smoothing"?');
+  expect(() => ours.index([0], 2, { padding: 1 } as never)).toThrow('index(values, rows, options): there is no option "padding"');
+  await expect(ours.open("cpu", { thread: 1 } as never)).rejects.toThrow(
+    'open(name, options): there is no option "thread"; did you mean "threads"?',
+  );
+  await expect(ours.open("cpu", { limit: "1GB" } as never)).rejects.toThrow("open(name, { limit }): a limit is a number of bytes; got 1GB");
+  ours.use(null);
+});

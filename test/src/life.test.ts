@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import { add, matmul, mul, softmax, sum } from "../../autograd/ops.ts";
 import { inference, valueAndGrad } from "../../autograd/tape.ts";
 import { each, kernel, lanes } from "../../kernels/kernel.ts";
+import { segmentMean } from "../../kernels/segment.ts";
 import { choose, type Device, device, open, reopen, use, withDevice } from "../../src/device.ts";
 import { DeviceLost, OutOfMemory } from "../../src/errors.ts";
 import { needs, prepare } from "../../src/shapes.ts";
@@ -159,6 +160,48 @@ describe.runIf(allDeviceNames.includes("worker"))("the cpu device in a worker", 
     expect([...(await y.data())]).toEqual([1, 1, 1, 1]);
     again.close();
     use(null);
+  });
+});
+
+describe.runIf(allDeviceNames.includes("threads"))("the cpu device on threads", () => {
+  test("a helper that dies is a lost device rather than a wait for ever; opened again it works", async () => {
+    const threads = process.getBuiltinModule("node:worker_threads");
+    const { Worker } = threads;
+    const started: InstanceType<typeof Worker>[] = [];
+    threads.Worker = class extends Worker {
+      constructor(...args: ConstructorParameters<typeof Worker>) {
+        super(...args);
+        started.push(this);
+      }
+    };
+    try {
+      const on = await open("cpu", { threads: 2, least: 0 });
+      const x = ones([1000]);
+      expect((await add(x, x).data())[999]).toBe(2);
+      await started[0].terminate();
+      await new Promise((later) => setTimeout(later, 50));
+      expect(() => add(x, x)).toThrow(DeviceLost);
+      await expect(x.data()).rejects.toThrow(DeviceLost);
+      const again = await reopen(on);
+      const y = ones([1000]);
+      expect((await add(y, y).data())[999]).toBe(2);
+      again.close();
+    } finally {
+      threads.Worker = Worker;
+      use(null);
+    }
+  });
+
+  test("kernels that fail together say so once, and the next works", async () => {
+    const { device: on } = await choose("cpu", { threads: 2, least: 0 });
+    await withDevice(on, async () => {
+      const x = ones([64, 32]);
+      const beyond = { rows: 64, cols: 32 };
+      const spans = tensor([0, 2 ** 31 - 1, 0, 2 ** 31 - 1, 0, 2 ** 31 - 1, 0, 2 ** 31 - 1], [4, 2], "u32");
+      expect(() => run(segmentMean, { x, spans }, { y: [4, 32] }, { ...beyond, rows: 4 })).toThrow(/^cpu: segmentMean: /);
+      expect((await add(x, x).data())[2047]).toBe(2);
+    });
+    on.close();
   });
 });
 
