@@ -1,5 +1,5 @@
 /**
- * A transformer learns to copy. Run it: npx tsx docs/copy.ts (half a minute or so, on the CPU).
+ * A transformer learns to copy. Run it: npx tsx docs/copy.ts (half a minute or so, on the CPU, which is its default).
  *
  * Copying is the smallest task that takes a whole transformer: read a word, then write it down, letter after letter, and stop where it stopped.
  * Who can do it has learnt to keep its place in another text, which is half of translating. We make the words ourselves: nothing needs
@@ -7,9 +7,10 @@
  */
 
 import { inference, Key, mean, open, StepKey, scoped, type Tensor, valueAndGrad } from "geneformer-ts";
-import { Adam, parameters, schedule, sequences, summary, Transformer, withHooks } from "geneformer-ts/nn";
+import { Adam, freeParameters, parameters, schedule, sequences, summary, Transformer, withHooks } from "geneformer-ts/nn";
 
-const device = await open("cpu");
+const [, , name = "cpu"] = process.argv; // of so small a model, a GPU would mostly wait for the next kernel
+const device = await open(name as Parameters<typeof open>[0]);
 
 // ---- 1. The words --------------------------------------------------------------------------
 //
@@ -79,8 +80,10 @@ console.log(`${summary(model, () => model.forward(source(lesson(0)), target(less
 //
 // Now there is no teacher: what the model writes is what it reads next, until it writes END. A word counts if every letter is right, and the length.
 
+const asked = source(examination); // once: its tables lie on the device until somebody frees them (freeParameters(asked))
+
 async function examine(): Promise<number> {
-  const copies = await model.generate(source(examination), { start: START, end: END });
+  const copies = await model.generate(asked, { start: START, end: END });
   return copies.filter((copy, i) => show(copy) === show(examination[i])).length / examination.length;
 }
 
@@ -121,7 +124,7 @@ const [word] = examination;
 const seen: Tensor[] = [];
 const look = (w: Tensor) => void seen.push(mean(w, [0]).hold()); // held: it is looked at after its scope has ended
 withHooks(model, { "decoder.layers.1.cross.attention.weights": look }, () =>
-  inference(() => model.forward(source([word]), target([word]))),
+  scoped(() => void model.forward(source([word]), target([word]))),
 );
 const [weightsOfWord] = seen;
 const shares = await weightsOfWord.data();
@@ -132,6 +135,8 @@ for (const [row, token] of [...word, END].entries()) {
 }
 
 weightsOfWord.free();
+freeParameters(asked);
 optimizer.free();
 model.free();
+console.log(`\nat last: ${device.memory.live} bytes held`);
 device.close();

@@ -9,12 +9,12 @@ import { inference, Key, mean, open, scoped, sigmoid, square, sub, type Tensor, 
 import {
   AdamW,
   countParameters,
-  floats,
   freeParameters,
   Linear,
   load,
   parameters,
   readSafetensors,
+  valuesOf,
   writeSafetensors,
 } from "geneformer-ts/nn";
 
@@ -110,12 +110,10 @@ console.log(`memory:  ${live[0]} bytes held after step 1, ${live.at(-1)} after s
 // disk, or offer them for download. A model made without a key has weights of unknown content, which load() then fills; it complains of every
 // name that is missing, or too many, and of every shape that differs.
 
-const saved = await Promise.all(named.map(async ([name, t]) => [name, { shape: t.shape, data: await t.data() }] as const));
-const file = writeSafetensors(saved);
+const file = writeSafetensors(await valuesOf(parameters(model)));
 
 const copy = made(null);
-const { tensors } = readSafetensors(file);
-load(copy, new Map([...tensors].map(([name, stored]) => [name, { shape: stored.shape, data: floats(stored) }])));
+load(copy, readSafetensors(file).tensors);
 const [before, after] = [await answers(model), await answers(copy)];
 console.log(`saved:   ${file.length} bytes; the copy answers ${before.every((value, i) => value === after[i]) ? "the same" : "otherwise"}`);
 

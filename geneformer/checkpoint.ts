@@ -1,6 +1,6 @@
 /** Checkpoints as Hugging Face keeps them: config.json and the weights, under the names of BertForMaskedLM. */
 
-import { freeParameters, parameters } from "../nn/module.ts";
+import { freeParameters, parameters, valuesOf } from "../nn/module.ts";
 import {
   floats,
   openSafetensors,
@@ -57,7 +57,8 @@ function translate(name: string, from: 0 | 1): string | null {
 /** The Hugging Face name of one of our parameters. */
 export function huggingFaceName(ours: string): string {
   const theirs = translate(ours, 0);
-  if (theirs === null) throw new Error(`checkpoint: "${ours}" has no Hugging Face name`);
+  if (theirs === null)
+    throw new Error(`checkpoint: "${ours}" has no Hugging Face name${/\.lora_[AB]\./.test(ours) ? "; mergeLora(model) first" : ""}`);
   return theirs;
 }
 
@@ -201,14 +202,7 @@ function tiedSteps(original: string, index: Index, path: string): Step[] {
 
 const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => a.length === b.length && a.every((byte, i) => byte === b[i]);
 
-/** Values of tensors, read from their device. */
-export async function valuesOf(
-  tensors: Iterable<readonly [string, Tensor]>,
-): Promise<[string, { shape: readonly number[]; data: Float32Array }][]> {
-  const values: [string, { shape: readonly number[]; data: Float32Array }][] = [];
-  for (const [name, t] of tensors) values.push([name, { shape: t.shape, data: Float32Array.from(await t.data()) }]);
-  return values;
-}
+export { valuesOf };
 
 /** The parameters under Hugging Face's names, sorted. */
 const named = (model: Geneformer): [string, Tensor][] =>

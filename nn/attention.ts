@@ -7,6 +7,7 @@ import { show } from "../src/shape.ts";
 import type { Segments } from "../src/stream.ts";
 import { type Tensor, tensor, zeros } from "../src/tensor.ts";
 import { Dropout } from "./dropout.ts";
+import { checkKey, checkSizes } from "./given.ts";
 import { Tap } from "./hooks.ts";
 import { type Init, xavierUniform } from "./init.ts";
 import { Linear } from "./linear.ts";
@@ -134,8 +135,10 @@ export class MultiHeadAttention {
   readonly attention: Attention;
   readonly output: Linear;
 
-  /** Without a key, weights are to be loaded. @throws RangeError for a width that heads do not divide. */
+  /** Without a key, weights are to be loaded. @throws RangeError for a width that heads do not divide; as Linear does. */
   constructor(width: number, heads: number, key: Key | null, { dropout = 0, init = xavierUniform }: MultiHeadOptions = {}) {
+    checkSizes("MultiHeadAttention(width, heads, key)", { width });
+    checkKey("MultiHeadAttention(width, heads, key)", key);
     if (!(Number.isInteger(heads) && heads > 0 && width % heads === 0))
       throw new RangeError(
         `MultiHeadAttention(width, heads, key): heads must divide the width; got ${heads} and ${width}; change one of them`,

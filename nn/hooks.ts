@@ -9,6 +9,11 @@ import { matcher, nearest } from "./names.ts";
  * Called with what a module's forward gave, what it was given, and where the module is. What the hook returns takes the place of y, and
  * gradients flow through it; nothing returned leaves y as it is. A tensor it reads goes when the scope does in which it was made, so one that is
  * to be looked at afterwards is held there: `found.push(y.hold())`, and freed by hand.
+ *
+ * The gradient of a loss by what a module gives is that by zeros added to it:
+ *
+ *   const delta = zeros([N, C]);
+ *   withHooks(model, { "layers.3": (y) => add(y, delta) }, () => valueAndGrad(loss, [delta]));
  */
 // biome-ignore lint/suspicious/noConfusingVoidType: a hook that returns nothing may be any function that does
 export type Hook = (y: Tensor, at: { readonly args: readonly unknown[]; readonly path: string }) => Tensor | void;
@@ -72,12 +77,15 @@ function install(module: Hookable, path: string, hook: Hook): () => void {
  * what the one before it left; hooks of an inner `withHooks` come last. Whatever happens, the model is then as it was.
  *
  * @param f enqueues work and returns; what it made is read afterwards.
- * @throws RangeError for a path that names no module with a forward, with the nearest one that does.   @throws TypeError when f returns a promise.
+ * @throws RangeError for a path that names no module with a forward, with the nearest one that does.   @throws TypeError when f returns a promise, or for a
+ *   hook that is no function.
  */
 export function withHooks<T>(model: object, hooks: Readonly<Record<string, Hook>>, f: () => T): T {
-  const places = Object.entries(hooks).flatMap(([pattern, hook]) =>
-    named(model, pattern).map(([path, module]) => ({ path, module, hook })),
-  );
+  const places = Object.entries(hooks).flatMap(([pattern, hook]) => {
+    if (typeof hook !== "function")
+      throw new TypeError(`withHooks(model, hooks, f): the hook at "${pattern}" is ${hook === null ? "null" : `a ${typeof hook}`}; give a function (y, { args, path }) => ...`);
+    return named(model, pattern).map(([path, module]) => ({ path, module, hook }));
+  });
   const undo = places.map(({ path, module, hook }) => install(module, path, hook));
   try {
     const result = f();

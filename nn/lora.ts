@@ -103,6 +103,10 @@ function replace(model: object, others: ReadonlyMap<object, object>): void {
  * @throws RangeError when no Linear matches, or for options that make no adapter.
  */
 export function addLora(model: object, match: Match, options: LoraOptions, key: Key | null): [name: string, parameter: Tensor][] {
+  if (model instanceof Linear)
+    throw new TypeError(
+      "addLora(model, match, options, key): the model is itself the Linear, with no place to put another; give { head: linear }",
+    );
   const linears = [...modules(model)].filter((entry): entry is [string, Linear] => entry[1] instanceof Linear);
   const chosen = select(linears, match, "addLora(model, match, options, key)", "Linear");
   const made = chosen.map(([path, base], i) => ({ path, base, adapter: lora(base, options, key?.fold(i) ?? null) }));

@@ -11,6 +11,7 @@ import { paste } from "../kernels/permute.ts";
 import { type Shape, sameShape, show } from "../src/shape.ts";
 import { run, Tensor } from "../src/tensor.ts";
 import { type Match, select as selectNamed } from "./names.ts";
+import { floats, isFloat, type SafeTensor } from "./safetensors.ts";
 
 /** Every object reachable from a module, tensors included, by its path, before what lies in it. One that is reached twice is given once. */
 function* walk(module: object, path: string, seen: Set<unknown>): Generator<[path: string, part: object]> {
@@ -52,11 +53,28 @@ export interface Stored {
 }
 
 /**
- * Overwrite every parameter with the values of its name.
- * @throws TypeError naming the parameters that are missing, that nobody asked for, or that have another shape. Nothing is written then.
+ * The values of named tensors, read from their device: what a file is to hold.
+ *
+ *   writeSafetensors(await valuesOf(parameters(model)))      writeSafetensors(await valuesOf(optimizer.state()))
  */
-export function load(module: object, values: ReadonlyMap<string, Stored>, where = "load"): void {
-  for (const [t, { data }] of paired(module, values, where)) t.write(data);
+export async function valuesOf(tensors: Iterable<readonly [name: string, t: Tensor]>): Promise<[name: string, values: Stored][]> {
+  const values: [string, Stored][] = [];
+  for (const [name, t] of tensors) values.push([name, { shape: t.shape, data: await t.data() }]);
+  return values;
+}
+
+/**
+ * Overwrite every parameter with the values of its name.
+ *
+ *   load(model, readSafetensors(file).tensors)
+ *
+ * @param values numbers, or tensors of a file in any float dtype.
+ * @throws TypeError naming the parameters that are missing, that nobody asked for, that have another shape, or are no floats. Nothing is written then.
+ */
+export function load(module: object, values: ReadonlyMap<string, Stored | SafeTensor>, where = "load"): void {
+  const unfit = (value: Stored | SafeTensor) =>
+    "bytes" in value && !isFloat(value.dtype) ? `is ${value.dtype}, and weights must be F32, F64, F16, BF16 or F8` : null;
+  for (const [t, value] of paired(module, values, where, unfit)) t.write("bytes" in value ? floats(value) : value.data);
 }
 
 /**
@@ -68,19 +86,28 @@ export function copyParameters(from: object, to: object): void {
     run(paste("f32"), { x }, { y }, { n: x.size, size: x.size, whole: x.size, inner: 1, start: 0 });
 }
 
-/** Each parameter of a module beside what has its name, when every name and shape fits. */
+/** The most names that one error lists. */
+const MOST_NAMED = 12;
+
+/** Each parameter of a module beside what has its name, when every name and shape fits. @param unfit what else is wrong with a value. */
 function paired<V extends { readonly shape: Shape }>(
   module: object,
   values: ReadonlyMap<string, V>,
   where: string,
+  unfit: (value: V) => string | null = () => null,
 ): [parameter: Tensor, value: V][] {
   const found = new Map(parameters(module));
-  for (const name of values.keys()) if (!found.has(name)) throw new TypeError(`${where}: "${name}" is given but not in the model`);
-  return [...found].map(([name, t]) => {
+  const wrong = [...values.keys()].filter((name) => !found.has(name)).map((name) => `"${name}" is given but not in the model`);
+  const pairs: [Tensor, V][] = [];
+  for (const [name, t] of found) {
     const value = values.get(name);
-    if (!value) throw new TypeError(`${where}: "${name}" is in the model but not given`);
-    if (!sameShape(value.shape, t.shape))
-      throw new TypeError(`${where}: "${name}" is ${show(value.shape)} but the model has ${show(t.shape)}`);
-    return [t, value];
-  });
+    const other = value && unfit(value);
+    if (!value) wrong.push(`"${name}" is in the model but not given`);
+    else if (!sameShape(value.shape, t.shape)) wrong.push(`"${name}" is ${show(value.shape)} but the model has ${show(t.shape)}`);
+    else if (other) wrong.push(`"${name}" ${other}`);
+    else pairs.push([t, value]);
+  }
+  if (wrong.length === 0) return pairs;
+  const more = wrong.length > MOST_NAMED ? `; and ${wrong.length - MOST_NAMED} more` : "";
+  throw new TypeError(`${where}: ${wrong.slice(0, MOST_NAMED).join("; ")}${more}`);
 }

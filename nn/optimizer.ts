@@ -124,6 +124,8 @@ class Ruled<S extends DecaySettings> implements Optimizer {
     if (!(clip >= 0)) throw new RangeError(`${where}: clip must be 0 or more; got ${clip}`);
 
     const named = [...parameters];
+    if (named.length === 0)
+      throw new RangeError(`${where}: there are no parameters; give a list of [name, tensor], which a generator gives only once`);
     const settings = named.map(() => ({ ...rule.defaults, rate: 1, ...own }));
     const of = new Map(named.map(([name], i) => [name, settings[i]]));
     for (const [i, { match, ...given }] of groups.entries())

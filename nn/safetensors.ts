@@ -5,7 +5,7 @@
 
 import { fromBfloat, fromE4M3, fromE5M2, fromE8M0, fromHalf, toBfloat, toHalf } from "../kernels/half.ts";
 import { type Shape, show } from "../src/shape.ts";
-import { explainPointer, type Source } from "./source.ts";
+import { checkSource, explainPointer, type Source } from "./source.ts";
 
 /** Bytes an element of each dtype takes. */
 const BYTES = {
@@ -195,9 +195,13 @@ export function readSafetensors(file: Uint8Array, name = "safetensors"): SafeFil
 
 /**
  * Read a file's header; its tensors then one at a time, for files larger than memory.
- * @throws Error as readSafetensors.
+ *
+ *   const file = await openSafetensors(blobSource(await openAsBlob("model.safetensors"))); // openAsBlob of node:fs; a page has a File
+ *
+ * @throws Error as readSafetensors.   @throws TypeError for a path or bytes: bytesSource and blobSource make sources.
  */
 export async function openSafetensors(source: Source): Promise<Weights & Pick<SafeFile, "metadata">> {
+  checkSource("openSafetensors(source)", source);
   const { name, size } = source;
   const begin = PREFIX + headerLength(await source.read(0, Math.min(size, 32)), size, name); // 32: enough to see what it is instead
   const { entries, metadata } = parseHeader(await source.read(PREFIX, begin), size - begin, name);
@@ -278,6 +282,9 @@ function view<T>(make: TypedArrays<T>, { dtype, bytes }: SafeTensor): T {
   const at = aligned(bytes, BYTES[dtype]);
   return new make(at.buffer, at.byteOffset, at.length / BYTES[dtype]);
 }
+
+/** Is it a dtype that floats() reads? */
+export const isFloat = (dtype: SafeDtype): boolean => dtype === "F32" || dtype === "F64" || Object.hasOwn(DECODE, dtype);
 
 /** The values as floats, from any float dtype; of F32 a view of the bytes where they are aligned. @throws TypeError for an integer dtype. */
 export function floats(tensor: SafeTensor, name = "tensor"): Float32Array {

@@ -1,5 +1,7 @@
 /** Learning rates by step: a factor on the peak rate, as Hugging Face's get_scheduler, whose names these are. */
 
+import { nearest } from "./names.ts";
+
 export const scheduleNames = ["constant", "linear", "cosine", "cosine_with_restarts", "polynomial", "inverse_sqrt"] as const;
 export type ScheduleName = (typeof scheduleNames)[number];
 
@@ -24,6 +26,8 @@ const TIMESCALE = 10_000;
  *   cosine_with_restarts   (1 + cos(pi (cycles x mod 1))) / 2, and 0 from `total` on
  *   polynomial             end + (1 - end) (1 - x)^power
  *   inverse_sqrt           sqrt(warmup / step), which has no end (Vaswani et al. 2017, 5.3)
+ *
+ * @throws RangeError for a name that is none, with the nearest that is.
  */
 export function schedule(
   name: ScheduleName,
@@ -32,6 +36,10 @@ export function schedule(
   total: number,
   { cycles = 1, power = 1, end = 0 }: ScheduleOptions = {},
 ): number {
+  if (!scheduleNames.includes(name))
+    throw new RangeError(
+      `schedule(name, step, warmup, total): there is no schedule "${String(name)}"; did you mean "${nearest(String(name), scheduleNames)}"? There are ${scheduleNames.join(", ")}`,
+    );
   if (step < warmup) return step / warmup;
   const x = Math.min(1, (step - warmup) / Math.max(1, total - warmup));
   const wave = (x: number): number => 0.5 * (1 + Math.cos(Math.PI * x));
@@ -50,7 +58,5 @@ export function schedule(
       const scale = warmup || TIMESCALE;
       return Math.sqrt(scale / (step - warmup + scale));
     }
-    default:
-      throw new RangeError(`schedule(name, step, warmup, total): there is no schedule "${String(name)}"; give ${scheduleNames.join(", ")}`);
   }
 }

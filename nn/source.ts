@@ -23,6 +23,16 @@ export const blobSource = (blob: Blob, name = "name" in blob ? String(blob.name)
   read: async (start, end) => new Uint8Array(await blob.slice(start, end).arrayBuffer()),
 });
 
+/** @throws TypeError for what cannot be read by ranges: a path, bytes, a Blob. @param where what to say first: "openSafetensors(source)". */
+export function checkSource(where: string, source: unknown): void {
+  if (typeof (source as Partial<Source> | null | undefined)?.read === "function") return;
+  const given =
+    typeof source === "string" ? "a path" : source instanceof Blob ? "a Blob" : ArrayBuffer.isView(source) ? "bytes" : typeof source;
+  throw new TypeError(
+    `${where}: ${given} is no source; give bytesSource(bytes) or blobSource(blob), of a file on disk blobSource(await fs.openAsBlob(path))`,
+  );
+}
+
 /** What a clone holds in place of a large file where Git LFS is not installed begins so (its specification, version 1). */
 const POINTER = "version https://git-lfs";
 

@@ -12,7 +12,7 @@ export interface SummaryRow {
   readonly path: string;
   /** Its class. */
   readonly type: string;
-  /** What it gave, each shape once. */
+  /** What it gave, each shape once; of a tap, whose hooks may change what is computed, nothing. */
   readonly shapes: readonly Shape[];
   /** Numbers in its own tensors, without those of modules inside it, and without ones that another row counts. */
   readonly parameters: number;
@@ -45,7 +45,7 @@ function watch(model: object, f: () => unknown): { shapes: Map<string, Shape[]>;
 }
 
 /**
- * A row for each module that has parameters of its own, or gives something when f runs.
+ * A row for each module that has parameters of its own, or gives something when f runs, and for each tap, which is there for hooks alone.
  *
  *   console.log(String(summary(model, () => valueAndGrad(() => model.loss(...batch()), weights))));
  *
@@ -59,7 +59,7 @@ export function summary(model: object, f?: () => unknown): Summary {
     const own = Object.values(part).filter((value): value is Tensor => value instanceof Tensor && !counted.has(value));
     for (const t of own) counted.add(t);
     const shapes = found?.shapes.get(path) ?? [];
-    if (own.length === 0 && shapes.length === 0) return [];
+    if (own.length === 0 && shapes.length === 0 && !(part instanceof Tap)) return [];
     const parameters = own.reduce((sum, { size }) => sum + size, 0);
     const bytes = own.reduce((sum, { dtype, size }) => sum + bytesOf(dtype, size), 0);
     return [{ path, type: part.constructor.name, shapes, parameters, bytes }];

@@ -6,7 +6,7 @@
 import { type Shape, show } from "../src/shape.ts";
 import { External, type Pickled, readPickle } from "./pickle.ts";
 import { bytesOf, type SafeDtype, type SafeInfo, type SafeTensor, type Weights, weightsOf } from "./safetensors.ts";
-import { explainPointer, type Source } from "./source.ts";
+import { checkSource, explainPointer, type Source } from "./source.ts";
 import { isZip, openZip, type Zip } from "./zip.ts";
 
 /** The storage classes (torch/storage.py) and the dtypes that safetensors has for them. */
@@ -127,6 +127,7 @@ const naturals = (list: unknown): list is number[] => Array.isArray(list) && lis
  * tensors and data, a tensor that reaches beyond its storage.
  */
 export async function openTorch(source: Source): Promise<Torched> {
+  checkSource("openTorch(source)", source);
   const { name: file } = source;
   const fail = (why: string): never => {
     throw new Error(`${file}: ${why}`);
@@ -232,5 +233,6 @@ export function stateDict(value: Torched, file = "stateDict"): Map<string, Torch
 
 /** A file's state dict as a checkpoint. @throws Error as openTorch and stateDict. */
 export async function openTorchWeights(source: Source): Promise<Weights> {
+  checkSource("openTorchWeights(source)", source);
   return weightsOf(source.name, stateDict(await openTorch(source), source.name), (tensor) => tensor.read());
 }

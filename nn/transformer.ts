@@ -11,6 +11,7 @@ import { integers, keep, scoped, type Tensor } from "../src/tensor.ts";
 import { MultiHeadAttention } from "./attention.ts";
 import { Dropout } from "./dropout.ts";
 import { Embedding } from "./embedding.ts";
+import { checkKey, checkSizes } from "./given.ts";
 import { xavierUniform } from "./init.ts";
 import { LayerNorm } from "./layernorm.ts";
 import { Linear } from "./linear.ts";
@@ -39,9 +40,10 @@ export interface SequencesOptions {
 }
 
 /**
- * Pack sequences of tokens into a stream.
+ * Pack sequences of tokens into a stream, whose tables lie on the device: they go with the scope it was made in, or by freeParameters(stream).
  * @param sizes of the model that will read it: the model itself will do.
  * @throws RangeError for a sequence that is too long, or a token beyond the vocabulary, naming sequence and place; and for what no capacity holds.
+ *   @throws TypeError for a sequence that is no list.
  */
 export function sequences(
   lists: readonly ArrayLike<number>[],
@@ -51,6 +53,8 @@ export function sequences(
   const { vocabulary, longest } = sizes;
   const [tokens, positions, next]: number[][] = [[], [], []];
   lists.forEach((list, s) => {
+    if (typeof list !== "object" || list === null)
+      throw new TypeError(`sequences(lists, sizes): sequence ${s} is ${String(list)}, not a list of tokens; give a list of lists, [[1, 2, 3]]`);
     if (list.length > longest)
       throw new RangeError(
         `sequences(lists, sizes): sequence ${s} has ${list.length} tokens, but the model has positions for ${longest}; shorten it`,
@@ -292,7 +296,7 @@ function checked(options: TransformerOptions) {
   const all = { ...DEFAULTS, ...options };
   const layers = typeof all.layers === "number" ? { encoder: all.layers, decoder: all.layers } : all.layers;
   const { vocabulary, longest, width, heads, inner } = all;
-  const sizes = {
+  checkSizes("Transformer(options, key)", {
     vocabulary,
     longest,
     width,
@@ -300,9 +304,7 @@ function checked(options: TransformerOptions) {
     inner,
     "layers of the encoder": layers.encoder,
     "layers of the decoder": layers.decoder,
-  };
-  for (const [name, size] of Object.entries(sizes))
-    if (!(Number.isInteger(size) && size > 0)) fail(`${name} must be a positive integer; got ${size}`);
+  });
   if (!["relu", "gelu"].includes(all.activation)) fail(`activation must be "relu" or "gelu"; got "${all.activation}"`);
   return { ...all, layers };
 }
@@ -340,6 +342,7 @@ export class Transformer {
   /** Linear layers begin by xavierUniform. Without a key, weights are to be loaded. @throws RangeError for options that make no model. */
   constructor(options: TransformerOptions, key: Key | null) {
     const { vocabulary, longest, layers, tied, ...rest } = checked(options);
+    checkKey("Transformer(options, key)", key);
     const { width } = rest;
     this.vocabulary = vocabulary;
     this.longest = longest;
@@ -396,13 +399,18 @@ export class Transformer {
    * Write a sequence for each of the source, token after token, each time the likeliest. Every step decodes all that was written so far, and reads one
    * token a sequence back from the device.
    * @returns the tokens of each, without start and end.
-   * @throws RangeError for a start that is no token, or more tokens than the model has positions for.
+   * @throws RangeError for a start or an end that is no token, or more tokens than the model has positions for.
    */
   async generate(source: Sequences, { start, end, longest = this.longest }: Generate): Promise<number[][]> {
     if (!(longest <= this.longest))
       throw new RangeError(
         `generate(source, { longest }): longest is ${longest}, but the model has positions for ${this.longest}; ask for fewer tokens`,
       );
+    for (const [name, token] of Object.entries({ start, end }))
+      if (!(Number.isInteger(token) && token >= 0 && token < this.vocabulary))
+        throw new RangeError(
+          `generate(source, { start, end }): ${name} is ${token}, which is not in the vocabulary; give an integer from 0 to ${this.vocabulary - 1}`,
+        );
     const written = source.segments.lengths.map((): number[] => []);
     const open = new Set(written.keys());
     const memory = keep(inference(() => this.encode(source)));

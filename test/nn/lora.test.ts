@@ -12,6 +12,7 @@ import { countParameters, freeParameters, load, parameters, type Stored, select 
 import { AdamW } from "../../nn/optimizer.ts";
 import { withDevice } from "../../src/device.ts";
 import { Key } from "../../src/key.ts";
+import { openReference } from "../../src/reference.ts";
 import { ones, scoped, type Tensor, tensor } from "../../src/tensor.ts";
 import { onDevices, watched } from "../devices.ts";
 import { cellsOf, config, packed } from "../small.ts";
@@ -309,5 +310,14 @@ onDevices((device, name) => {
         expect(() => addLora(model, "layers.*.norm1", { rank: 1 }, null)).toThrow("matches no Linear");
         expect(() => mergeLora(model)).toThrow(new RangeError("mergeLora(model): the model has no adapters; addLora() puts them in"));
       }));
+  });
+});
+
+test("a model that is itself the Linear has no place for another", () => {
+  withDevice(openReference(), () => {
+    expect(() => addLora(new Linear(2, 3, Key.from(1)), "**", { rank: 1 }, Key.from(2))).toThrow(
+      "addLora(model, match, options, key): the model is itself the Linear, with no place to put another; give { head: linear }",
+    );
+    expect(() => new AdamW([])).toThrow(/^AdamW\(parameters, options\): there are no parameters; give a list/);
   });
 });

@@ -4,10 +4,12 @@ import { describe, expect, test } from "vitest";
 import { Embedding } from "../../nn/embedding.ts";
 import { LayerNorm } from "../../nn/layernorm.ts";
 import { Linear } from "../../nn/linear.ts";
-import { copyParameters, countParameters, freeParameters, load, modules, parameters, select } from "../../nn/module.ts";
+import { copyParameters, countParameters, freeParameters, load, modules, parameters, type Stored, select } from "../../nn/module.ts";
+import { withDevice } from "../../src/device.ts";
 import { Key } from "../../src/key.ts";
+import { openReference } from "../../src/reference.ts";
 import { index } from "../../src/stream.ts";
-import { normal, ones, scoped, tensor } from "../../src/tensor.ts";
+import { normal, ones, scoped, tensor, zeros } from "../../src/tensor.ts";
 import { onDevices } from "../devices.ts";
 
 onDevices((device) => {
@@ -15,6 +17,25 @@ onDevices((device) => {
     const shared = new Linear(3, 2, Key.from(1));
     return { first: shared, layers: [new LayerNorm(2), { again: shared, depth: 4, name: "x", none: null }] };
   };
+
+  test("load names all that does not fit, up to a dozen", () => {
+    withDevice(openReference(), () => {
+      const model = { a: zeros([2]), b: zeros([3]), c: zeros([4]) };
+      const values = new Map([
+        ["a", { shape: [5], data: [1, 2, 3, 4, 5] }],
+        ["c", { shape: [4], data: [1, 2, 3, 4] }],
+        ...Array.from({ length: 12 }, (_, i) => [`x${i}`, { shape: [1], data: [0] }] as [string, Stored]),
+      ]);
+      expect(() => load(model, values)).toThrow(
+        /^load: "x0" is given but not in the model; .*"x11" is given but not in the model; and 2 more$/,
+      );
+      const few = new Map([
+        ["a", { shape: [5], data: [1, 2, 3, 4, 5] }],
+        ["c", { shape: [4], data: [1, 2, 3, 4] }],
+      ]);
+      expect(() => load(model, few)).toThrow('load: "a" is [5] but the model has [2]; "b" is in the model but not given');
+    });
+  });
 
   describe("parameters", () => {
     test("have their paths for names, and one that is reached twice is given once", () => {

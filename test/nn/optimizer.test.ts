@@ -318,7 +318,7 @@ describe("options that cannot be:", () => {
     ],
     ["Adam(parameters, options): clip must be 0 or more; got -1", () => new Adam([], { clip: -1 })],
     [
-      'AdamW(parameters, options): groups[0]: "a*" matches no parameter; there is none at all',
+      "AdamW(parameters, options): there are no parameters; give a list of [name, tensor], which a generator gives only once",
       () => new AdamW([], { groups: [{ match: "a*" }] }),
     ],
   ])("%s", (message, make) => {
