@@ -123,8 +123,8 @@ for (let step = 1; step <= STEPS; step++) {
 const [word] = examination;
 const seen: Tensor[] = [];
 const look = (w: Tensor) => void seen.push(mean(w, [0]).hold()); // held: it is looked at after its scope has ended
-withHooks(model, { "decoder.layers.1.cross.attention.weights": look }, () =>
-  scoped(() => void model.forward(source([word]), target([word]))),
+const logits = withHooks(model, { "decoder.layers.1.cross.attention.weights": look }, () =>
+  inference(() => model.forward(source([word]), target([word]))),
 );
 const [weightsOfWord] = seen;
 const shares = await weightsOfWord.data();
@@ -134,7 +134,7 @@ for (const [row, token] of [...word, END].entries()) {
   console.log(`${token === END ? "END" : `  ${show([token])}`} ${marks.join(" ")}`);
 }
 
-weightsOfWord.free();
+for (const t of [logits, weightsOfWord]) t.free();
 freeParameters(asked);
 optimizer.free();
 model.free();

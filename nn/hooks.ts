@@ -83,7 +83,9 @@ function install(module: Hookable, path: string, hook: Hook): () => void {
 export function withHooks<T>(model: object, hooks: Readonly<Record<string, Hook>>, f: () => T): T {
   const places = Object.entries(hooks).flatMap(([pattern, hook]) => {
     if (typeof hook !== "function")
-      throw new TypeError(`withHooks(model, hooks, f): the hook at "${pattern}" is ${hook === null ? "null" : `a ${typeof hook}`}; give a function (y, { args, path }) => ...`);
+      throw new TypeError(
+        `withHooks(model, hooks, f): the hook at "${pattern}" is ${hook === null ? "null" : `a ${typeof hook}`}; give a function (y, { args, path }) => ...`,
+      );
     return named(model, pattern).map(([path, module]) => ({ path, module, hook }));
   });
   const undo = places.map(({ path, module, hook }) => install(module, path, hook));

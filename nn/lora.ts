@@ -100,13 +100,11 @@ function replace(model: object, others: ReadonlyMap<object, object>): void {
  * Put an adapter in the place of every Linear whose path matches: "layers.*.query", or a function of the path.
  * @returns the adapters' parameters by name, which alone are to be trained: `valueAndGrad` and an optimiser take them.
  *   As an object they are a module of their own, to save and to load: `load(Object.fromEntries(adapters), values)`.
- * @throws RangeError when no Linear matches, or for options that make no adapter.
+ * @throws RangeError when no Linear matches, or for options that make no adapter.   @throws TypeError for a model that is itself a Linear.
  */
 export function addLora(model: object, match: Match, options: LoraOptions, key: Key | null): [name: string, parameter: Tensor][] {
   if (model instanceof Linear)
-    throw new TypeError(
-      "addLora(model, match, options, key): the model is itself the Linear, with no place to put another; give { head: linear }",
-    );
+    throw new TypeError("addLora(model, match, options, key): the model is itself the Linear; wrap it: addLora({ head: linear }, ...)");
   const linears = [...modules(model)].filter((entry): entry is [string, Linear] => entry[1] instanceof Linear);
   const chosen = select(linears, match, "addLora(model, match, options, key)", "Linear");
   const made = chosen.map(([path, base], i) => ({ path, base, adapter: lora(base, options, key?.fold(i) ?? null) }));

@@ -39,7 +39,8 @@ export function select<T>(named: Iterable<readonly [string, T]>, match: Match, w
   const found = all.filter(([name]) => matches(name)).map(([name, value]): [string, T] => [name, value]);
   if (found.length > 0) return found;
   const names = all.map(([name]) => name);
-  const asked = typeof match === "function" ? `match holds for no ${what}` : `${typeof match === "string" ? `"${match}"` : match} matches no ${what}`;
+  const asked =
+    typeof match === "function" ? `match holds for no ${what}` : `${typeof match === "string" ? `"${match}"` : match} matches no ${what}`;
   const near = typeof match === "string" ? nearest(match, names) : names[0];
   throw new RangeError(
     `${where}: ${asked}; ${near === undefined ? "there is none at all" : `there are ${names.length}, such as "${near}"`}`,

@@ -54,7 +54,9 @@ export function sequences(
   const [tokens, positions, next]: number[][] = [[], [], []];
   lists.forEach((list, s) => {
     if (typeof list !== "object" || list === null)
-      throw new TypeError(`sequences(lists, sizes): sequence ${s} is ${String(list)}, not a list of tokens; give a list of lists, [[1, 2, 3]]`);
+      throw new TypeError(
+        `sequences(lists, sizes): sequence ${s} is ${String(list)}, not a list of tokens; give a list of lists, [[1, 2, 3]]`,
+      );
     if (list.length > longest)
       throw new RangeError(
         `sequences(lists, sizes): sequence ${s} has ${list.length} tokens, but the model has positions for ${longest}; shorten it`,

@@ -69,6 +69,9 @@ describe("names", () => {
     ])
       expect(ourName(name), name).toBeNull();
     expect(() => huggingFaceName("layers.0.gate.weight")).toThrow('checkpoint: "layers.0.gate.weight" has no Hugging Face name');
+    expect(() => huggingFaceName("layers.0.query.lora_A.weight")).toThrow(
+      'checkpoint: "layers.0.query.lora_A.weight" has no Hugging Face name; mergeLora(model) first',
+    );
   });
 });
 

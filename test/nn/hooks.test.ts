@@ -234,6 +234,14 @@ onDevices((device, name) => {
         expect(Object.hasOwn(model.layers[0].output, "forward")).toBe(false);
       }));
 
+    test("what is no function", () => {
+      const at = (hook: unknown) => () => withHooks({ tap: new Tap() }, { tap: hook as Hook }, () => 1);
+      expect(at(7)).toThrow(
+        new TypeError('withHooks(model, hooks, f): the hook at "tap" is a number; give a function (y, { args, path }) => ...'),
+      );
+      expect(at(null)).toThrow('the hook at "tap" is null');
+    });
+
     test("another shape, something else, a promise", () =>
       balanced(() => {
         const model = { tap: new Tap() };

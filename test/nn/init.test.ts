@@ -1,10 +1,13 @@
 /** How weights begin: the spread that each paper asks for, and the same numbers on every device. */
 
 import { describe, expect, test } from "vitest";
+import { MultiHeadAttention } from "../../nn/attention.ts";
 import { Embedding } from "../../nn/embedding.ts";
 import * as init from "../../nn/init.ts";
+import { LayerNorm } from "../../nn/layernorm.ts";
 import { Linear } from "../../nn/linear.ts";
 import { freeParameters } from "../../nn/module.ts";
+import { RMSNorm } from "../../nn/rmsnorm.ts";
 import { Key } from "../../src/key.ts";
 import { scoped } from "../../src/tensor.ts";
 import { onDevices } from "../devices.ts";
@@ -77,6 +80,35 @@ onDevices((device) => {
     expect([...(await zeros.data())]).toEqual([0, 0, 0]);
     expect(room.shape).toEqual([2, 2]);
     for (const t of [zeros, room]) t.free();
+  });
+
+  test("sizes that are none, and keys that are none, are refused before anything is made", () => {
+    const key = Key.from(1);
+    const cases: [string, () => unknown][] = [
+      [
+        "Linear(inputs, outputs, key): the key is 42; give Key.from(42), or null for weights that will be loaded",
+        () => new Linear(2, 3, 42 as unknown as Key),
+      ],
+      [
+        "Linear(inputs, outputs, key): the key is undefined; give Key.from(seed), or null",
+        () => new (Linear as unknown as new (...sizes: number[]) => Linear)(2, 3),
+      ],
+      [
+        "Linear(inputs, outputs, key): inputs must be a positive integer; got an object",
+        () => new Linear({ inputs: 2 } as unknown as number, 3, key),
+      ],
+      ["Linear(inputs, outputs, key): outputs must be a positive integer; got 0", () => new Linear(2, 0, key)],
+      ["Embedding(rows, width, key): width must be a positive integer; got NaN", () => new Embedding(2, Number.NaN, key)],
+      ["Embedding(rows, width, key): the key is an object; give Key.from(seed)", () => new Embedding(2, 3, {} as unknown as Key)],
+      ["LayerNorm(width, eps): width must be a positive integer; got 2.5", () => new LayerNorm(2.5)],
+      ["RMSNorm(width, eps): width must be a positive integer; got -1", () => new RMSNorm(-1)],
+      ["MultiHeadAttention(width, heads, key): the key is 7; give Key.from(7)", () => new MultiHeadAttention(4, 2, 7 as unknown as Key)],
+      ["MultiHeadAttention(width, heads, key): width must be a positive integer; got 0", () => new MultiHeadAttention(0, 2, key)],
+    ];
+    for (const [message, make] of cases) expect(make).toThrow(message);
+    expect(() => new Linear("2" as unknown as number, 3, key)).toThrow(TypeError);
+    expect(() => new Linear(-2, 3, key)).toThrow(RangeError);
+    expect(device().memory.live).toBe(0);
   });
 
   describe("layers take them:", () => {

@@ -316,7 +316,7 @@ onDevices((device, name) => {
 test("a model that is itself the Linear has no place for another", () => {
   withDevice(openReference(), () => {
     expect(() => addLora(new Linear(2, 3, Key.from(1)), "**", { rank: 1 }, Key.from(2))).toThrow(
-      "addLora(model, match, options, key): the model is itself the Linear, with no place to put another; give { head: linear }",
+      "addLora(model, match, options, key): the model is itself the Linear; wrap it: addLora({ head: linear }, ...)",
     );
     expect(() => new AdamW([])).toThrow(/^AdamW\(parameters, options\): there are no parameters; give a list/);
   });

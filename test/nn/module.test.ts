@@ -4,7 +4,18 @@ import { describe, expect, test } from "vitest";
 import { Embedding } from "../../nn/embedding.ts";
 import { LayerNorm } from "../../nn/layernorm.ts";
 import { Linear } from "../../nn/linear.ts";
-import { copyParameters, countParameters, freeParameters, load, modules, parameters, type Stored, select } from "../../nn/module.ts";
+import {
+  copyParameters,
+  countParameters,
+  freeParameters,
+  load,
+  modules,
+  parameters,
+  type Stored,
+  select,
+  valuesOf,
+} from "../../nn/module.ts";
+import { readSafetensors, type SafeDtype, writeSafetensors } from "../../nn/safetensors.ts";
 import { withDevice } from "../../src/device.ts";
 import { Key } from "../../src/key.ts";
 import { openReference } from "../../src/reference.ts";
@@ -114,6 +125,48 @@ onDevices((device) => {
       expect(() => load(model, values(given), "checkpoint")).toThrow(new TypeError(message));
       expect([...(await model.first.weight.data())]).toEqual(before);
       freeParameters(model);
+    });
+  });
+
+  describe("files", () => {
+    const from = () => ({ first: new Linear(3, 2, Key.from(7), 1), scale: tensor([0.5, -2]) });
+    const to = () => ({ first: new Linear(3, 2, null), scale: zeros([2]) });
+    const dataOf = async (model: object) => (await valuesOf(parameters(model))).map(([, { data }]) => [...(data as Float32Array)]);
+
+    test("what valuesOf reads, a file holds, and load takes", async () => {
+      const [model, copy] = [from(), to()];
+      const file = writeSafetensors(await valuesOf(parameters(model)));
+      load(copy, readSafetensors(file).tensors);
+      const f32 = (await dataOf(model)).map((values) => values.map(Math.fround));
+      expect(await dataOf(copy)).toEqual(f32);
+      for (const module of [model, copy]) freeParameters(module);
+    });
+
+    test("narrow floats are widened; integers are refused, and nothing is written", async () => {
+      const copy = to();
+      const written = (dtype: SafeDtype) =>
+        readSafetensors(
+          writeSafetensors([
+            ["first.weight", { shape: [2, 3], data: [1, 2, 3, 4, 5, 6] }],
+            ["first.bias", { shape: [2], data: [7, 8] }],
+            ["scale", { dtype, shape: [2], data: [3, -2] }],
+          ]),
+        ).tensors;
+      const before = await dataOf(copy);
+      expect(() => load(copy, written("I32"))).toThrow(
+        new TypeError('load: "scale" is I32, and weights must be F32, F64, F16, BF16 or F8'),
+      );
+      expect(await dataOf(copy)).toEqual(before);
+      for (const dtype of ["F16", "BF16", "F64"] as const) {
+        load(copy, written(dtype));
+        expect(await dataOf(copy)).toEqual([
+          [1, 2, 3, 4, 5, 6],
+          [7, 8],
+          [3, -2],
+        ]);
+        copy.scale.write([0, 0]);
+      }
+      freeParameters(copy);
     });
   });
 

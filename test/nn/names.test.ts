@@ -41,6 +41,17 @@ test("select gives what matches, in order, or says what there is", () => {
     ["a.weight", 2],
   ]);
   expect(select(named, (name) => name.startsWith("a"), "f(x)", "thing").map(([, value]) => value)).toEqual([2, 3]);
+  const bias = /bias$/g; // global: it must not go on where the last name left it
+  for (const _ of [1, 2]) expect(select([...named, ["c.bias", 4]], bias, "f(x)", "thing").map(([, value]) => value)).toEqual([3, 4]);
+  expect(() => select(named, /bais$/, "f(x)", "thing")).toThrow(
+    new RangeError('f(x): /bais$/ matches no thing; there are 3, such as "b.weight"'),
+  );
+  expect(() => select(named, ["a.bias"] as unknown as string, "f(x)", "thing")).toThrow(
+    new TypeError(
+      "f(x): a match is a pattern, a regular expression or a function of the name; got a list: for several names give (name) => list.includes(name)",
+    ),
+  );
+  expect(() => select(named, 7 as unknown as string, "f(x)", "thing")).toThrow("of the name; got number");
   expect(() => select(named, "*.bais", "f(x)", "thing")).toThrow(
     new RangeError('f(x): "*.bais" matches no thing; there are 3, such as "a.bias"'),
   );

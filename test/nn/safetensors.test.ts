@@ -14,6 +14,7 @@ import {
   writeSafetensors,
 } from "../../nn/safetensors.ts";
 import { blobSource, bytesSource, type Source } from "../../nn/source.ts";
+import { openTorch, openTorchWeights } from "../../nn/torch.ts";
 
 /** A file of a header and some bytes of data. */
 const fileOf = (header: unknown, data = 0, length?: bigint): Uint8Array => {
@@ -23,6 +24,20 @@ const fileOf = (header: unknown, data = 0, length?: bigint): Uint8Array => {
   file.set(json, 8);
   return file;
 };
+
+test.each<[string, unknown]>([
+  ["a path", "model.safetensors"],
+  ["bytes", new Uint8Array(8)],
+  ["a Blob", new Blob([])],
+  ["undefined", undefined],
+])("%s is no source, and the error says what makes one", async (what, given) => {
+  for (const [name, open] of Object.entries({ openSafetensors, openTorch, openTorchWeights }))
+    await expect(open(given as Source)).rejects.toThrow(
+      new TypeError(
+        `${name}(source): ${what} is no source; give bytesSource(bytes) or blobSource(blob), of a file on disk blobSource(await fs.openAsBlob(path))`,
+      ),
+    );
+});
 
 test("tensors come back with their names, shapes, values and metadata", () => {
   const shape = fc.array(fc.integer({ min: 0, max: 4 }), { maxLength: 3 });

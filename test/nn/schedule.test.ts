@@ -52,8 +52,10 @@ test.each(schedules)("$name $options, warmup $warmup of $total, as Hugging Face'
     expect(schedule(name, step, warmup, total, options), `step ${step}`).toBeCloseTo(factor, 12);
 });
 
-test("a name that is none is refused", () => {
-  expect(() => schedule("exponential" as ScheduleName, 1, 0, 2)).toThrow(
-    'there is no schedule "exponential"; give constant, linear, cosine, cosine_with_restarts, polynomial, inverse_sqrt',
+test.each([0, 1])("a name that is none is refused, in the warm-up too: step %i", (step) => {
+  expect(() => schedule("cosin" as ScheduleName, step, 1, 2)).toThrow(
+    new RangeError(
+      'schedule(name, step, warmup, total): there is no schedule "cosin"; did you mean "cosine"? There are constant, linear, cosine, cosine_with_restarts, polynomial, inverse_sqrt',
+    ),
   );
 });

@@ -109,7 +109,12 @@ onDevices((device) => {
         expect(shapeOf["layers.1.up"]).toEqual([[N, config.inner]]);
         expect(shapeOf.head).toEqual([[5, config.vocabulary]]); // every third of 5 and 9 places is asked for, from the second on
         expect(made.rows.find(({ path }) => path === "head")?.parameters).toBe(config.vocabulary); // its bias
-        for (const { path } of made.rows) expect(path).not.toMatch(/weights|config/);
+        const taps = made.rows.filter(({ path }) => path.endsWith(".weights"));
+        expect(taps.map(({ path, shapes, bytes }) => [path, shapes, bytes])).toEqual(
+          [0, 1].map((layer) => [`layers.${layer}.attention.weights`, [], 0]),
+        );
+        expect(withHooks(model, { [taps[0].path]: () => {} }, () => model.layers[0].attention.weights.hooked)).toBe(true);
+        for (const { path } of made.rows) expect(path).not.toMatch(/config/);
         expect(Object.hasOwn(model.layers[0], "forward")).toBe(false);
       },
     ));

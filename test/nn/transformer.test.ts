@@ -308,8 +308,9 @@ onDevices((device, name) => {
           "generate(source, { longest }): longest is 13, but the model has positions for 12; ask for fewer tokens",
         );
         await expect(model.generate(source, { start: 9, end: 1 })).rejects.toThrow(
-          "token 9 at place 0 of sequence 0 is not in the vocabulary",
+          "generate(source, { start, end }): start is 9, which is not in the vocabulary; give an integer from 0 to 8",
         );
+        await expect(model.generate(source, { start: 0, end: -1 })).rejects.toThrow("end is -1, which is not in the vocabulary");
         freeParameters(source);
       }));
 
@@ -338,6 +339,10 @@ onDevices((device, name) => {
       expect(pack([[1], [2, 9]])).toThrow(
         "sequences(lists, sizes): token 9 at place 1 of sequence 1 is not in the vocabulary; give integers from 0 to 8",
       );
+      expect(pack([1, 2, 3] as unknown as number[][])).toThrow(
+        new TypeError("sequences(lists, sizes): sequence 0 is 1, not a list of tokens; give a list of lists, [[1, 2, 3]]"),
+      );
+      expect(() => new Transformer(small, 42 as unknown as Key)).toThrow("Transformer(options, key): the key is 42; give Key.from(42)");
       expect(pack([[1], [0.5]])).toThrow("token 0.5 at place 0 of sequence 1");
       expect(pack([new Array<number>(13).fill(1)])).toThrow("sequence 0 has 13 tokens, but the model has positions for 12; shorten it");
       expect(pack([[1, 2]], { capacity: { tokens: 1, sequences: 1 } })).toThrow("1 cells of 2 rows do not fit 1 cells of 1 rows");
