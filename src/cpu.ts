@@ -86,27 +86,33 @@ function threadOf(): Thread {
   };
 }
 
+/** A thread that is ready, and the first address that the kernels leave free in its memory. */
+interface Started {
+  readonly thread: Thread;
+  readonly bottom: number;
+}
+
 /** Start a thread and wait until it is ready. */
-async function started(start: Start): Promise<Thread> {
+async function started(start: Start): Promise<Started> {
   const thread = threadOf();
-  await new Promise<void>((resolve, reject) => {
+  const bottom = await new Promise<number>((resolve, reject) => {
     thread.hear(
-      () => resolve(),
+      (message) => resolve(message as number),
       (why) => reject(new Error(`cpu: a thread did not start: ${why}`)),
     );
     thread.post(start);
   });
   thread.awaited(false);
-  return thread;
+  return { thread, bottom };
 }
 
 /** All of them, or none: when one does not start, the others are stopped. */
-async function together(starting: readonly Promise<Thread>[]): Promise<Thread[]> {
+async function together(starting: readonly Promise<Started>[]): Promise<Started[]> {
   const settled = await Promise.allSettled(starting);
   const failed = settled.find((one) => one.status === "rejected");
-  const threads = settled.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
-  if (!failed) return threads;
-  for (const thread of threads) thread.stop();
+  const all = settled.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+  if (!failed) return all;
+  for (const { thread } of all) thread.stop();
   throw failed.reason;
 }
 
@@ -117,12 +123,26 @@ interface Queue {
   run(kernel: Kernel, command: Command, buffers: readonly (readonly [string, Region])[], params: Readonly<Record<string, number>>): void;
   write(to: Region, values: Values): void;
   read(from: Region): Promise<Values>;
+  /** Make the memory at least so large; false when that is known not to be possible. */
+  grow(bytes: number): boolean;
+  /** A thread is no more: nothing can be carried out from now on. */
+  lose(why: string): void;
+  /** What `lose` was told. */
+  readonly lost: DeviceLost | null;
 }
 
 /** In place: a command is carried out when it comes. */
 function inPlace(engine: Engine): Queue {
   let turned = performance.now();
+  let lost: DeviceLost | null = null;
   return {
+    get lost() {
+      return lost;
+    },
+    lose(why) {
+      lost ??= new DeviceLost("cpu", why);
+    },
+    grow: (bytes) => grow(engine.memory, bytes),
     run(kernel, command, buffers, params) {
       if (command.do === "call") engine.call(command);
       else engine.loops(kernel, buffers, params);
@@ -150,6 +170,7 @@ interface Foreign {
 /** In another thread: commands gather and are sent together, at the end of the current task or when somebody reads. */
 class Remote implements Queue {
   readonly #thread: Thread;
+  readonly #memory: WebAssembly.Memory | null;
   readonly #knows: (kernel: Kernel) => boolean;
   readonly #short: (bytes: number) => Error;
   #waiting: (Command | Foreign)[] = [];
@@ -158,11 +179,12 @@ class Remote implements Queue {
   /** What went wrong in loops that ran here, until somebody reads. */
   #failed: Error | null = null;
   readonly #answers = new Map<number, { resolve(values: Values): void; reject(error: Error): void }>();
-  lost: Error | null = null;
+  lost: DeviceLost | null = null;
 
-  /** @param knows has the thread the loops of this kernel?   @param short what to make of a memory that could not grow beyond so many bytes. */
-  constructor(thread: Thread, knows: (kernel: Kernel) => boolean, short: (bytes: number) => Error) {
+  /** @param memory where it is shared with this thread.   @param knows has the thread the loops of this kernel?   @param short what to make of a memory that could not grow beyond so many bytes. */
+  constructor(thread: Thread, memory: WebAssembly.Memory | null, knows: (kernel: Kernel) => boolean, short: (bytes: number) => Error) {
     this.#thread = thread;
+    this.#memory = memory;
     this.#knows = knows;
     this.#short = short;
     thread.hear(
@@ -172,7 +194,6 @@ class Remote implements Queue {
     thread.awaited(false);
   }
 
-  /** What becomes of it when the thread, or one of its helpers, is no more. */
   lose(why: string): void {
     this.lost ??= new DeviceLost("cpu", why);
     for (const { reject } of this.#answers.values()) reject(this.lost);
@@ -187,7 +208,13 @@ class Remote implements Queue {
     else waiting?.reject(short === undefined ? new Error(error) : this.#short(short));
   }
 
-  enqueue(command: Command | Foreign): void {
+  grow(bytes: number): boolean {
+    if (this.#memory) return grow(this.#memory, bytes);
+    this.#enqueue({ do: "grow", bytes });
+    return true; // if not, the next read says so
+  }
+
+  #enqueue(command: Command | Foreign): void {
     this.#waiting.push(command);
     if (this.#sending) return;
     this.#sending = true;
@@ -236,18 +263,18 @@ class Remote implements Queue {
   }
 
   run(kernel: Kernel, command: Command, buffers: Foreign["buffers"], params: Foreign["params"]): void {
-    this.enqueue(command.do === "loops" && !this.#knows(kernel) ? { do: "here", kernel, buffers, params } : command);
+    this.#enqueue(command.do === "loops" && !this.#knows(kernel) ? { do: "here", kernel, buffers, params } : command);
   }
 
   write(to: Region, values: Values): void {
-    this.enqueue({ do: "write", to, values: values.slice() }); // who gave them may change them before they are sent
+    this.#enqueue({ do: "write", to, values: values.slice() }); // who gave them may change them before they are sent
   }
 
   async read(from: Region): Promise<Values> {
     if (this.lost) throw this.lost;
     const id = this.#asked++;
     const answer = this.#await(id);
-    this.enqueue({ do: "read", from, id });
+    this.#enqueue({ do: "read", from, id });
     const values = await answer;
     const failed = this.#failed;
     this.#failed = null;
@@ -276,50 +303,42 @@ export async function openCpu({
   const control: Control | null = shared ? controlFor(threads) : null;
   // A worker that shares nothing makes its own memory; else all work on this one.
   const memory = shared || !worker ? memoryOf(shared) : null;
-  const start = { module, memory, control, threads };
-  const helpers = await together(Array.from({ length: threads - 1 }, (_, i) => started({ ...start, part: i + 1 })));
+  const first = worker ? 0 : 1; // the owner of the queue is number 0, in place or not
+  const team = await together(
+    Array.from({ length: threads - first }, (_, i) => started({ module, memory, control, threads, part: first + i })),
+  );
 
   const outOfMemory = (asked: number) =>
     new OutOfMemory("cpu", { asked, live: heap.live, limit: heap.limit }, "use smaller batches, or --device webgpu");
-  const local = await functionsOf(module, memory ?? memoryOf(false)); // where there is a worker, only to learn where its memory begins
   let queue: Queue;
-  let remote: { readonly thread: Thread; readonly queue: Remote } | null = null;
-  if (worker) {
-    const thread = await started({ ...start, part: 0 });
+  let bottom: number;
+  if (memory && !worker) {
+    const functions = await functionsOf(module, memory);
+    queue = inPlace(new Engine(memory, functions, threads, control));
+    bottom = bottomOf(functions);
+  } else {
     const { isOurs } = await import("../kernels/all.ts");
-    const made = new Remote(thread, isOurs, (bytes) => {
+    queue = new Remote(team[0].thread, memory, isOurs, (bytes) => {
       heap.limit = Math.min(heap.limit, bytes); // what lies beyond was never there
       return outOfMemory(0);
     });
-    remote = { thread, queue: made };
-    queue = made;
-  } else {
-    queue = inPlace(new Engine(memory ?? memoryOf(false), local, threads, control));
+    bottom = team[0].bottom;
   }
-  const grown = (bytes: number): boolean => {
-    if (memory) return grow(memory, bytes);
-    remote?.queue.enqueue({ do: "grow", bytes });
-    return true; // if not, the next read says so
-  };
-  const heap = new Heap(bottomOf(local), Math.min(limit, MOST_BYTES), grown, outOfMemory);
+  const heap = new Heap(bottom, Math.min(limit, MOST_BYTES), (bytes) => queue.grow(bytes), outOfMemory);
 
   let closed = false;
-  let lost: DeviceLost | null = null;
   const check = () => {
     if (closed) throw new Error("cpu: this device was closed; open another");
-    if (lost ?? remote?.queue.lost) throw lost ?? remote?.queue.lost;
+    if (queue.lost) throw queue.lost;
   };
   // A helper that is gone would be waited for in vain. In place that is seen between two tasks, which is when a thread's end is told.
-  for (const helper of helpers)
-    helper.hear(
+  for (const { thread } of team.slice(1 - first)) {
+    thread.hear(
       () => {},
-      (why) => {
-        if (closed) return;
-        lost = new DeviceLost("cpu", why);
-        remote?.queue.lose(why);
-      },
+      (why) => queue.lose(why),
     );
-  for (const helper of helpers) helper.awaited(false);
+    thread.awaited(false);
+  }
   const regionOf = (memory: Memory) => memory as Region;
 
   return {
@@ -360,9 +379,8 @@ export async function openCpu({
     },
     close() {
       closed = true;
-      remote?.queue.lose("it was closed");
-      for (const thread of helpers) thread.stop();
-      remote?.thread.stop();
+      queue.lose("it was closed");
+      for (const { thread } of team) thread.stop();
     },
   };
 }

@@ -57,13 +57,14 @@ export function help(control: Control, functions: Functions, part: number): neve
 export class Team {
   readonly #control: Control;
   readonly #functions: Functions;
-  readonly #names: string[];
+  /** Each kernel's place among the names. */
+  readonly #numbers: ReadonlyMap<string, number>;
   readonly #helpers: number;
 
   constructor(control: Control, functions: Functions, threads: number) {
     this.#control = control;
     this.#functions = functions;
-    this.#names = namesOf(functions);
+    this.#numbers = new Map(namesOf(functions).map((name, i) => [name, i]));
     this.#helpers = threads - 1;
   }
 
@@ -74,7 +75,7 @@ export class Team {
       args[part * MOST_ARGUMENTS] = numbers.length;
       args.set(numbers, part * MOST_ARGUMENTS + 1);
     });
-    Atomics.store(words, FUNCTION, this.#names.indexOf(name));
+    Atomics.store(words, FUNCTION, this.#numbers.get(name) ?? -1);
     Atomics.store(words, PARTS, parts.length);
     Atomics.store(words, FAILED, 0);
     Atomics.store(words, REMAINING, this.#helpers);

@@ -2,7 +2,7 @@
 
 import { kernelOf } from "../../kernels/all.ts";
 import type { Command, Reply } from "./calls.ts";
-import { Engine, functionsOf, grow, memoryOf } from "./engine.ts";
+import { bottomOf, Engine, functionsOf, grow, memoryOf } from "./engine.ts";
 import { type Control, help } from "./team.ts";
 
 /** The first message. */
@@ -97,7 +97,7 @@ let commands: ((commands: readonly Command[]) => void) | null = null;
 async function start({ module, memory: given, control, threads, part }: Start): Promise<void> {
   const memory = given ?? memoryOf(false);
   const functions = await functionsOf(module, memory);
-  port.postMessage("ready");
+  port.postMessage(bottomOf(functions)); // ready
   if (part > 0 && control) help(control, functions, part);
   commands = owner(new Engine(memory, functions, threads, control), port);
 }
