@@ -8,7 +8,7 @@
 
 import { columnScratch } from "./cpu/scratch.ts";
 import { kernel, LANES } from "./kernel.ts";
-import { COLUMNS, eachColumn, eachRow } from "./rows.ts";
+import { COLUMNS, eachColumn, eachRow, meanAndSquares, meanAndSquaresOf } from "./rows.ts";
 
 /** `stats` keeps each row's mean and r, [rows, 2]. */
 export const layerNorm = kernel({
@@ -19,13 +19,8 @@ export const layerNorm = kernel({
   passes: [
     {
       groups: ({ rows }) => rows,
-      wgsl: eachRow(/* wgsl */ `
-  var sum = 0.0;
-  for (var j = lane; j < p.cols; j += ${LANES}u) { sum += x[start + j]; }
-  let mean = total(lane, sum) / f32(p.cols);
-  var squares = 0.0;
-  for (var j = lane; j < p.cols; j += ${LANES}u) { let d = x[start + j] - mean; squares += d * d; }
-  let r = 1.0 / sqrt(total(lane, squares) / f32(p.cols) + p.eps);
+      wgsl: eachRow(/* wgsl */ `${meanAndSquares}
+  let r = 1.0 / sqrt(squares / f32(p.cols) + p.eps);
   for (var j = lane; j < p.cols; j += ${LANES}u) { y[start + j] = (x[start + j] - mean) * r * weight[j] + bias[j]; }
   if (lane == 0u) { stats[2u * row] = mean; stats[2u * row + 1u] = r; }`),
     },
@@ -38,11 +33,7 @@ export const layerNorm = kernel({
   loops({ x, weight, bias, y, stats }, { rows, cols, eps }) {
     for (let row = 0; row < rows; row++) {
       const start = row * cols;
-      let sum = 0;
-      for (let j = 0; j < cols; j++) sum += x[start + j];
-      const mean = sum / cols;
-      let squares = 0;
-      for (let j = 0; j < cols; j++) squares += (x[start + j] - mean) ** 2;
+      const { mean, squares } = meanAndSquaresOf(x, start, start + cols);
       const r = 1 / Math.sqrt(squares / cols + eps);
       for (let j = 0; j < cols; j++) y[start + j] = (x[start + j] - mean) * r * weight[j] + bias[j];
       stats[2 * row] = mean;

@@ -9,23 +9,16 @@
  */
 
 import { type Floats, kernel, LANES } from "./kernel.ts";
-import { eachRow, oneGroup } from "./rows.ts";
+import { eachRow, exponentials, largest, oneGroup, sumOfExponentials } from "./rows.ts";
 
-/** The logarithm of the sum of a row's exponentials, in numbers near its largest: WGSL, and the same in loops. */
-const logSumExp = /* wgsl */ `
-  var m = -0x1.fffffep+127; // the least finite f32
-  for (var j = lane; j < p.cols; j += ${LANES}u) { m = max(m, x[start + j]); }
-  m = maximum(lane, m);
-  var s = 0.0;
-  for (var j = lane; j < p.cols; j += ${LANES}u) { s += exp(x[start + j] - m); }
-  let lse = m + log(total(lane, s));`;
+/** WGSL: the logarithm of the sum of a row's exponentials, in numbers near its largest. */
+const logSumExp = /* wgsl */ `${largest}${sumOfExponentials}
+  let lse = m + log(s);`;
 
+/** The same in loops. */
 function logSumExpOf(x: Floats, start: number, cols: number): number {
-  let most = Number.NEGATIVE_INFINITY;
-  for (let j = start; j < start + cols; j++) if (x[j] > most) most = x[j];
-  let sum = 0;
-  for (let j = start; j < start + cols; j++) sum += Math.exp(x[j] - most);
-  return most + Math.log(sum);
+  const { m, s } = exponentials(x, start, start + cols);
+  return m + Math.log(s);
 }
 
 export const IGNORED = 0xffffffff;

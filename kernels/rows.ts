@@ -1,6 +1,6 @@
 /** What kernels share that give each row, or each column, a workgroup: the entry point and the fold of its lanes. */
 
-import { LANES } from "./kernel.ts";
+import { type Floats, LANES } from "./kernel.ts";
 
 /** A WGSL function that combines one value per lane into one for all, through memory of its own type. */
 const fold = (name: string, type: "f32" | "u32", memory: string, combine: string) => /* wgsl */ `
@@ -85,3 +85,43 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
     ${finish}
   }
 }`;
+
+/** WGSL of `eachRow`: `m`, the largest number of a row that has a finite one. It begins at the least of them, as masked scores may all be that. */
+export const largest = /* wgsl */ `
+  var m = -0x1.fffffep+127;
+  for (var j = lane; j < p.cols; j += ${LANES}u) { m = max(m, x[start + j]); }
+  m = maximum(lane, m);`;
+
+/** WGSL of `eachRow`: `s`, the sum of exp(x - m) over a row whose `m` is known. */
+export const sumOfExponentials = /* wgsl */ `
+  var s = 0.0;
+  for (var j = lane; j < p.cols; j += ${LANES}u) { s += exp(x[start + j] - m); }
+  s = total(lane, s);`;
+
+/** The same two in loops, of the numbers from `start` to before `end`; NaN prevails. */
+export function exponentials(x: Floats, start: number, end: number): { readonly m: number; readonly s: number } {
+  let m = Number.NEGATIVE_INFINITY;
+  for (let j = start; j < end; j++) m = Math.max(m, x[j]);
+  let s = 0;
+  for (let j = start; j < end; j++) s += Math.exp(x[j] - m);
+  return { m, s };
+}
+
+/** WGSL of `eachRow`: the `mean` of a row, and `squares`, the sum of what is left of it, squared. */
+export const meanAndSquares = /* wgsl */ `
+  var sum = 0.0;
+  for (var j = lane; j < p.cols; j += ${LANES}u) { sum += x[start + j]; }
+  let mean = total(lane, sum) / f32(p.cols);
+  var squares = 0.0;
+  for (var j = lane; j < p.cols; j += ${LANES}u) { let d = x[start + j] - mean; squares += d * d; }
+  squares = total(lane, squares);`;
+
+/** The same two in loops. */
+export function meanAndSquaresOf(x: Floats, start: number, end: number): { readonly mean: number; readonly squares: number } {
+  let sum = 0;
+  for (let j = start; j < end; j++) sum += x[j];
+  const mean = sum / (end - start);
+  let squares = 0;
+  for (let j = start; j < end; j++) squares += (x[j] - mean) ** 2;
+  return { mean, squares };
+}

@@ -11,19 +11,7 @@
  */
 
 import { each, kernel, LANES, lanes } from "./kernel.ts";
-import { eachRankedRow, eachRow, LEAST_RANK } from "./rows.ts";
-
-/** WGSL: `m` of a row that has a finite number. It begins at the least of them, as masked scores may all be that. */
-const largest = /* wgsl */ `
-  var m = -0x1.fffffep+127;
-  for (var j = lane; j < p.cols; j += ${LANES}u) { m = max(m, x[start + j]); }
-  m = maximum(lane, m);`;
-
-/** WGSL: `s` of a row whose `m` is known. */
-const sumOfExponentials = /* wgsl */ `
-  var s = 0.0;
-  for (var j = lane; j < p.cols; j += ${LANES}u) { s += exp(x[start + j] - m); }
-  s = total(lane, s);`;
+import { eachRankedRow, eachRow, exponentials, LEAST_RANK, largest, sumOfExponentials } from "./rows.ts";
 
 export const softmax = kernel({
   name: "softmax",
@@ -44,10 +32,7 @@ export const softmax = kernel({
   },
   loops({ x, y }, { rows, cols }) {
     for (let start = 0; start < rows * cols; start += cols) {
-      let m = Number.NEGATIVE_INFINITY;
-      for (let j = start; j < start + cols; j++) m = Math.max(m, x[j]);
-      let s = 0;
-      for (let j = start; j < start + cols; j++) s += Math.exp(x[j] - m);
+      const { m, s } = exponentials(x, start, start + cols);
       for (let j = start; j < start + cols; j++) y[j] = Math.exp(x[j] - m) / s;
     }
   },
@@ -101,10 +86,7 @@ export const logSoftmax = kernel({
   },
   loops({ x, y }, { rows, cols }) {
     for (let start = 0; start < rows * cols; start += cols) {
-      let m = Number.NEGATIVE_INFINITY;
-      for (let j = start; j < start + cols; j++) m = Math.max(m, x[j]);
-      let s = 0;
-      for (let j = start; j < start + cols; j++) s += Math.exp(x[j] - m);
+      const { m, s } = exponentials(x, start, start + cols);
       for (let j = start; j < start + cols; j++) y[j] = x[j] - m - Math.log(s);
     }
   },
@@ -163,11 +145,7 @@ export const logSumExp = kernel({
   },
   loops({ x, y }, { rows, cols }) {
     for (let i = 0; i < rows; i++) {
-      const end = (i + 1) * cols;
-      let m = Number.NEGATIVE_INFINITY;
-      for (let j = i * cols; j < end; j++) m = Math.max(m, x[j]);
-      let s = 0;
-      for (let j = i * cols; j < end; j++) s += Math.exp(x[j] - m);
+      const { m, s } = exponentials(x, i * cols, (i + 1) * cols);
       y[i] = Number.isFinite(m) ? m + Math.log(s) : m;
     }
   },

@@ -7,8 +7,8 @@
  * differences from it add up to zero.
  */
 
-import { each, kernel, LANES, lanes } from "./kernel.ts";
-import { eachRow } from "./rows.ts";
+import { each, kernel, lanes } from "./kernel.ts";
+import { eachRow, meanAndSquares, meanAndSquaresOf } from "./rows.ts";
 
 /** `means` keeps each row's mean. `scale` is 1 / cols, or 1 / (cols - 1) with Bessel's correction. */
 export const variance = kernel({
@@ -19,13 +19,7 @@ export const variance = kernel({
   passes: [
     {
       groups: ({ rows }) => rows,
-      wgsl: eachRow(/* wgsl */ `
-  var sum = 0.0;
-  for (var j = lane; j < p.cols; j += ${LANES}u) { sum += x[start + j]; }
-  let mean = total(lane, sum) / f32(p.cols);
-  var squares = 0.0;
-  for (var j = lane; j < p.cols; j += ${LANES}u) { let d = x[start + j] - mean; squares += d * d; }
-  squares = total(lane, squares);
+      wgsl: eachRow(/* wgsl */ `${meanAndSquares}
   if (lane == 0u) { y[row] = p.scale * squares; means[row] = mean; }`),
     },
   ],
@@ -36,12 +30,7 @@ export const variance = kernel({
   },
   loops({ x, y, means }, { rows, cols, scale }) {
     for (let i = 0; i < rows; i++) {
-      const end = (i + 1) * cols;
-      let sum = 0;
-      for (let j = i * cols; j < end; j++) sum += x[j];
-      const mean = sum / cols;
-      let squares = 0;
-      for (let j = i * cols; j < end; j++) squares += (x[j] - mean) ** 2;
+      const { mean, squares } = meanAndSquaresOf(x, i * cols, (i + 1) * cols);
       y[i] = scale * squares;
       means[i] = mean;
     }
