@@ -1,8 +1,9 @@
 /** Where does the first NaN come from? Every value and gradient is looked at as it is made, on the device. */
 
 import { nans } from "../kernels/nans.ts";
+import { eagerly } from "../src/capture.ts";
 import { show } from "../src/shape.ts";
-import { full, keep, run, type Tensor, tensorsIn } from "../src/tensor.ts";
+import { full, keep, refuseRecorded, run, type Tensor, tensorsIn } from "../src/tensor.ts";
 import { type Watch, watching } from "./tape.ts";
 
 /** Looks a buffer has room for. */
@@ -15,8 +16,14 @@ const SLOTS = 1024;
  *
  * @returns what f returned.
  * @throws Error naming the op that made the first NaN, in its value or in a gradient, or the argument that was one already. What f returned is freed.
+ * @throws Error inside a captured function, and when f runs a captured step.
  */
-export async function detectAnomaly<T>(f: () => T): Promise<T> {
+export function detectAnomaly<T>(f: () => T): Promise<T> {
+  refuseRecorded("detectAnomaly(f)", "reads numbers", "give it the function that is captured");
+  return looked(f);
+}
+
+async function looked<T>(f: () => T): Promise<T> {
   const said: string[] = [];
   const counts: Tensor[] = [];
   const seen = new WeakSet<Tensor>();
@@ -43,7 +50,7 @@ export async function detectAnomaly<T>(f: () => T): Promise<T> {
     },
   };
   try {
-    const result = watching(watch, f);
+    const result = watching(watch, () => eagerly("detectAnomaly(f)", f));
     const read = await Promise.all(counts.map((count) => count.data()));
     const first = said.findIndex((_, i) => read[Math.floor(i / SLOTS)][i % SLOTS] > 0);
     if (first < 0) return result;

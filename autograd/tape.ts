@@ -6,8 +6,9 @@
  */
 
 import { zip } from "../kernels/elementwise.ts";
+import { eagerly } from "../src/capture.ts";
 import { show } from "../src/shape.ts";
-import { alike, Freed, full, isForeign, kindOf, Mismatch, run, scoped, Tensor } from "../src/tensor.ts";
+import { alike, Freed, full, isForeign, kindOf, Mismatch, refusePromise, run, scoped, Tensor } from "../src/tensor.ts";
 
 /** Gradients for the op's tensor arguments, in order; null where `need` says nobody asks, or where there is none. */
 export type Back = (dy: Tensor, need: readonly boolean[]) => readonly (Tensor | null)[];
@@ -98,13 +99,6 @@ function applied(name: string, made: Application): Application {
       `${name}: an op gives [y, [kept...], (dy, need) => [dx...]]: its value, the tensors it keeps and the way back; this one gave ${kindOf(made)}`,
     );
   return made;
-}
-
-/** @throws TypeError for a function that is async: work is enqueued while it runs, and nobody waits for it. */
-function refusePromise<T>(where: string, made: T): T {
-  if (typeof (made as PromiseLike<unknown> | null | undefined)?.then !== "function") return made;
-  Promise.resolve(made).catch(() => {}); // what it may come to is of no interest now
-  throw new TypeError(`${where}: f returned a promise; let it return tensors, and await data() afterwards`);
 }
 
 /**
@@ -198,7 +192,12 @@ function differentiate<R>(
         },
       };
       try {
-        const value = scoped(() => refusePromise(where, onTape(recorder, f)));
+        const value = scoped(() =>
+          refusePromise(
+            where,
+            onTape(recorder, () => eagerly(where, f)),
+          ),
+        );
         const grads = walkBack(entries, ...seed(value));
         const given = wrt.map((t) => grads.get(t)?.withShape(t.shape) ?? full(t.shape, 0, "f32", t.device));
         for (const grad of grads.values()) grad.free();

@@ -83,14 +83,14 @@ export class Layer {
     const { dropout: p, activation } = this.config;
     const [q, k, v] = [this.query, this.key, this.value].map((layer) => layer.forward(x));
     const mixed = this.attention.forward(q, k, v, segments, { key: key?.fold(0) });
-    const half = this.norm1.forward(this.#residual(this.output, mixed, x, p, key, 1));
+    const half = this.#close(this.norm1, this.output, mixed, x, p, key?.fold(1));
     const wide = activation === "relu" ? this.up.forward(half, { relu: true }) : gelu(this.up.forward(half));
-    return this.norm2.forward(this.#residual(this.down, wide, half, p, key, 2));
+    return this.#close(this.norm2, this.down, wide, half, p, key?.fold(2));
   }
 
-  /** x + dropout(layer(y)); without dropout the sum is part of the product's kernel. */
-  #residual(layer: Linear, y: Tensor, x: Tensor, p: number, key: StepKey | null, site: number): Tensor {
-    return key && p > 0 ? add(x, drop(layer.forward(y), p, key, site)) : layer.forward(y, { residual: x });
+  /** norm(x + dropout(layer(y))): the sum is part of the norm's kernel with dropout, of the product's without. */
+  #close(norm: LayerNorm, layer: Linear, y: Tensor, x: Tensor, p: number, key?: StepKey): Tensor {
+    return key && p > 0 ? norm.forward(x, { add: layer.forward(y), drop: { p, key } }) : norm.forward(layer.forward(y, { residual: x }));
   }
 
   /** The attention weights of one cell, written out: who looks at whom, per head.   x [T, C] -> [H, T, T], rows sum to 1 */

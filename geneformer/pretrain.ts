@@ -2,21 +2,23 @@
 
 import { add } from "../autograd/ops.ts";
 import { StepKey } from "../autograd/stepkey.ts";
-import { inference, valueAndGrad } from "../autograd/tape.ts";
+import { accumulate, inference, valueAndGrad } from "../autograd/tape.ts";
 import { IGNORED } from "../kernels/loss.ts";
 import { freeParameters, parameters } from "../nn/module.ts";
 import { AdamW, type AdamWOptions } from "../nn/optimizer.ts";
 import { type ScheduleName, schedule } from "../nn/schedule.ts";
+import { ahead, type Captured, capture } from "../src/capture.ts";
 import { Key } from "../src/key.ts";
-import { index } from "../src/stream.ts";
-import { full, integers, scoped, type Tensor } from "../src/tensor.ts";
+import { prepare } from "../src/shapes.ts";
+import { type Index, index, rewriteIndex } from "../src/stream.ts";
+import { full, integers, keep, scoped, type Tensor, tensorsIn } from "../src/tensor.ts";
 import type { Config } from "./config.ts";
-import { streamOf } from "./data/batches.ts";
+import { rewriteStream, streamOf } from "./data/batches.ts";
 import type { Dataset } from "./data/dataset.ts";
 import { type Cursor, Order } from "./data/order.ts";
 import type { Vocabulary } from "./data/vocabulary.ts";
 import { type Masked, type MaskOptions, maskCell, maskOptions } from "./masking.ts";
-import { Geneformer } from "./model.ts";
+import { Geneformer, type Stream } from "./model.ts";
 
 export interface PretrainOptions {
   readonly seed: number;
@@ -94,6 +96,38 @@ interface Packed {
   readonly epoch: number;
 }
 
+/** What batches have room for. */
+interface Capacity {
+  readonly tokens: number;
+  readonly cells: number;
+  /** Chosen places. */
+  readonly places: number;
+}
+
+/** A batch on the device: what the loss reads. */
+interface Batch {
+  readonly stream: Stream;
+  readonly places: Index;
+  readonly labels: Tensor;
+}
+
+/** What a captured step reads, written anew before each. */
+interface Inputs {
+  /** Those of a step, one after the other. */
+  readonly batches: readonly Batch[];
+  /** u32 [2]: the words of dropout's key. */
+  readonly words: Tensor;
+  /** f32 [1]: chosen places in all batches. */
+  readonly count: Tensor;
+}
+
+/** What a step gives, on the device. */
+interface Outcome {
+  readonly loss: Tensor;
+  /** As the optimiser gives it: the gradients' norm, and the factor they were scaled by. */
+  readonly clip: Tensor;
+}
+
 /** A pretraining run: model, optimiser, and where in the data it stands. */
 export class Pretraining {
   readonly model: Geneformer;
@@ -105,7 +139,10 @@ export class Pretraining {
   readonly #training: Uint32Array;
   readonly #heldOut: Uint32Array;
   readonly #order: Order;
-  readonly #capacity: { tokens: number; cells: number; places: number };
+  readonly #capacity: Capacity;
+  readonly #weights: readonly Tensor[];
+  /** The step, recorded once and replayed, and its inputs; made when the first one is asked for. */
+  #captured: { readonly inputs: Inputs; readonly step: Captured<Outcome> } | null = null;
 
   /**
    * @param resumed the model to go on from, and where the saved run stood; without it, random weights from the seed.
@@ -156,6 +193,7 @@ export class Pretraining {
     this.model = resumed?.model ?? new Geneformer(config, this.#key.fold(KEYS.weights));
     const { decay, clip } = options;
     this.optimizer = new AdamW(parameters(this.model), { decay, clip } satisfies AdamWOptions);
+    this.#weights = [...parameters(this.model)].map(([, t]) => t);
     this.optimizer.steps = resumed?.progress.step ?? 0;
   }
 
@@ -189,54 +227,98 @@ export class Pretraining {
     return { cells, epoch: last };
   }
 
-  /** The loss of a batch, as a part of the mean over `count` places. */
-  #loss(
-    cells: readonly Masked[],
-    count: Tensor,
-    capacity: { tokens: number; cells: number; places: number } | null,
-    key: StepKey | null,
-  ): Tensor {
-    const stream = streamOf(
-      cells.map(({ tokens }) => tokens),
-      this.model.config,
-      { ...(capacity && { capacity }), gradients: key !== null },
-    );
-    const { values, labels, used } = questions(cells, capacity?.places);
-    const places = index(values, stream.segments.rows, { count: used, gradients: key !== null });
-    return this.model.loss(stream, places, integers(labels), { key, count });
+  /** A step on the device: the same kernels whatever the numbers, so that it can be replayed. */
+  #compute({ batches, words, count }: Inputs): Outcome {
+    const key = new StepKey(words);
+    let sum: Tensor | null = null;
+    let grads: Tensor[] | null = null;
+    for (const [part, { stream, places, labels }] of batches.entries()) {
+      const loss = () => this.model.loss(stream, places, labels, { key: key.fold(part), count });
+      const { value, grads: more } = valueAndGrad(loss, this.#weights);
+      sum = sum ? add(sum, value) : value;
+      grads = accumulate(grads, more); // as they come, so that more batches hold no more memory
+    }
+    return { loss: sum as Tensor, clip: this.optimizer.apply(grads ?? []) };
+  }
+
+  /** The inputs of a step, for these cells, or with room for any. */
+  #inputs(packed: readonly (readonly Masked[])[]): Inputs {
+    const { config } = this.model;
+    const batches = packed.map((cells) => batchOf(cells, config, { capacity: this.#capacity }));
+    return { batches, words: integers([0, 0]), count: full([1], 1) };
+  }
+
+  /** Have the step ready: its kernels compiled together, and known to fit. */
+  async #ready(): Promise<{ readonly inputs: Inputs; readonly step: Captured<Outcome> }> {
+    if (this.#captured) return this.#captured;
+    const inputs = keep(this.#inputs(Array.from({ length: this.options.accumulate }, () => [])));
+    const step = capture(() => this.#compute(inputs));
+    this.#captured = { inputs, step }; // what was made is given back with the run, whatever comes
+    await prepare(step);
+    return this.#captured;
+  }
+
+  /** Pack the next batches and enqueue their step. What comes of it is read as soon as it is there. */
+  #enqueue({ inputs, step }: { readonly inputs: Inputs; readonly step: Captured<Outcome> }): Promise<Step> {
+    const { accumulate: parts, rate: peak, warmup, steps } = this.options;
+    const at = this.optimizer.steps;
+    const packed = Array.from({ length: parts }, () => this.#pack());
+    const cells = packed.map((batch) => batch.cells);
+    const chosen = cells.map((batch) => batch.reduce((n, { places }) => n + places.length, 0));
+    const rate = peak * schedule(this.options.schedule, at, warmup, steps);
+    const write = ({ words, count }: Inputs) => {
+      words.write(this.#key.fold(KEYS.dropout).fold(at).words);
+      count.write([
+        Math.max(
+          1,
+          chosen.reduce((a, b) => a + b, 0),
+        ),
+      ]);
+      this.optimizer.advance(rate);
+    };
+    const read = async ({ loss, clip }: Outcome): Promise<Step> => {
+      const [value, [norm]] = await Promise.all([loss.item(), clip.data()]);
+      if (!Number.isFinite(value) || !Number.isFinite(norm))
+        throw new Error(
+          `pretrain: the loss is ${value} and the gradient's norm ${norm} at step ${at + 1}; lower the learning rate, or lengthen the warm-up`,
+        );
+      const tokens = cells.flat().reduce((sum, cell) => sum + cell.tokens.length, 0);
+      return { step: at + 1, loss: value, norm, rate, tokens, cells: cells.flat().length, epoch: packed[packed.length - 1].epoch };
+    };
+
+    if (chosen.every((places) => places <= this.#capacity.places)) {
+      inputs.batches.forEach((batch, part) => {
+        rewriteBatch(batch, cells[part], this.model.config);
+      });
+      write(inputs);
+      return read(step());
+    }
+    // One cell alone chose more places than there is room for: such a step has tables of its own, and is not replayed.
+    return scoped(() => {
+      const own = this.#inputs(cells);
+      write(own);
+      return read(this.#compute(own));
+    });
   }
 
   /** One optimiser step. The numbers are read back when it is done. */
   async step(): Promise<Step> {
-    const { accumulate, rate: peak, warmup, steps } = this.options;
-    const at = this.optimizer.steps;
-    const packed = Array.from({ length: accumulate }, () => this.#pack());
-    const chosen = packed.reduce((sum, { cells }) => sum + cells.reduce((n, { places }) => n + places.length, 0), 0);
-    const rate = peak * schedule(this.options.schedule, at, warmup, steps);
-    const weights = [...parameters(this.model)].map(([, t]) => t);
+    return this.#enqueue(await this.#ready());
+  }
 
-    const [loss, clip] = scoped(() => {
-      const key = StepKey.from(this.#key.fold(KEYS.dropout).fold(at));
-      const count = full([1], Math.max(1, chosen));
-      let sum: Tensor | null = null;
-      let grads: Tensor[] | null = null;
-      packed.forEach(({ cells }, part) => {
-        const { value, grads: more } = valueAndGrad(() => this.#loss(cells, count, this.#capacity, key.fold(part)), weights);
-        sum = sum ? add(sum, value) : value;
-        grads = grads ? sumPairs(grads, more) : more;
-      });
-      return [sum as unknown as Tensor, this.optimizer.step(grads ?? [], rate)] as const;
-    });
-    const [value, [norm]] = [await loss.item(), await clip.data()];
-    loss.free();
-    clip.free();
-    if (!Number.isFinite(value) || !Number.isFinite(norm))
-      throw new Error(
-        `pretrain: the loss is ${value} and the gradient's norm ${norm} at step ${at + 1}; lower the learning rate, or lengthen the warm-up`,
-      );
-    const cells = packed.flatMap((batch) => batch.cells);
-    const tokens = cells.reduce((sum, cell) => sum + cell.tokens.length, 0);
-    return { step: this.optimizer.steps, loss: value, norm, rate, tokens, cells: cells.length, epoch: packed[packed.length - 1].epoch };
+  /**
+   * Optimiser steps until so many are done, or until `signal`: one at least. The next steps are packed, uploaded and enqueued while the numbers of one are
+   * waited for; when the last has been told of, nothing is under way.
+   */
+  async *steps(until: number, signal?: AbortSignal): AsyncGenerator<Step> {
+    const ready = await this.#ready();
+    const enqueue = (): Promise<Step> => this.#enqueue(ready);
+    const more = (): boolean => this.optimizer.steps < until && !signal?.aborted;
+    function* enqueued(): Generator<Promise<Step>> {
+      do yield enqueue();
+      while (more());
+    }
+    yield* ahead(enqueued());
   }
 
   /** What the model is asked about held-out cells: the same masks every time. */
@@ -256,7 +338,10 @@ export class Pretraining {
         batch.push(all[from]);
         tokens += all[from].tokens.length;
       }
-      const part = inference(() => this.#loss(batch, full([1], Math.max(1, total)), null, null));
+      const part = inference(() => {
+        const { stream, places, labels } = batchOf(batch, this.model.config, { gradients: false });
+        return this.model.loss(stream, places, labels, { count: full([1], Math.max(1, total)) });
+      });
       loss += await part.item();
       part.free();
     }
@@ -264,19 +349,13 @@ export class Pretraining {
   }
 
   free(): void {
+    this.#captured?.step.free();
+    for (const t of tensorsIn(this.#captured?.inputs)) t.free();
+    this.#captured = null;
     this.optimizer.free();
     freeParameters(this.model);
   }
 }
-
-/** a + b, pair by pair; what went in is given back at once. */
-const sumPairs = (a: readonly Tensor[], b: readonly Tensor[]): Tensor[] =>
-  a.map((t, i) => {
-    const sum = add(t, b[i]);
-    t.free();
-    b[i].free();
-    return sum;
-  });
 
 /** The chosen places of packed cells as rows of the stream, and their genes; filled up to a capacity with places that count for nothing. */
 function questions(cells: readonly Masked[], capacity?: number): { values: Uint32Array; labels: Uint32Array; used: number } {
@@ -292,6 +371,33 @@ function questions(cells: readonly Masked[], capacity?: number): { values: Uint3
     start += tokens.length;
   }
   return { values, labels, used };
+}
+
+/** Cells and what is asked about them, on the device; with capacities, room for any. */
+function batchOf(
+  cells: readonly Masked[],
+  config: Config,
+  { capacity, gradients = true }: { readonly capacity?: Capacity; readonly gradients?: boolean },
+): Batch {
+  const stream = streamOf(
+    cells.map(({ tokens }) => tokens),
+    config,
+    { ...(capacity && { capacity }), gradients },
+  );
+  const { values, labels, used } = questions(cells, capacity?.places);
+  return { stream, places: index(values, stream.segments.rows, { count: used, gradients }), labels: integers(labels) };
+}
+
+/** Write other cells into a batch with capacities. */
+function rewriteBatch({ stream, places, labels }: Batch, cells: readonly Masked[], config: Config): void {
+  rewriteStream(
+    stream,
+    cells.map(({ tokens }) => tokens),
+    config,
+  );
+  const asked = questions(cells, labels.size);
+  rewriteIndex(places, asked.values, { count: asked.used });
+  labels.write(asked.labels);
 }
 
 function checkOptions(options: PretrainOptions): void {

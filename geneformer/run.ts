@@ -98,14 +98,18 @@ export async function* pretrain(
       };
       if (from === 0 && known) yield await evaluation();
       while (pretraining.progress.step < settings.steps) {
-        const began = performance.now();
-        const step = await pretraining.step();
-        const { norm, rate, loss, tokens, cells, epoch } = step;
-        await say({ step: step.step, loss, norm, rate, tokens, cells, epoch, ms: Math.round(performance.now() - began) });
-        yield { kind: "step", ...step };
-        const last = step.step === settings.steps;
-        if (known && (last || step.step % evaluateEvery === 0)) yield await evaluation();
-        if (!last && (signal?.aborted || step.step % saveEvery === 0)) yield await save();
+        const next = (every: number) => (Math.floor(pretraining.progress.step / every) + 1) * every;
+        let began = performance.now();
+        for await (const step of pretraining.steps(Math.min(next(evaluateEvery), next(saveEvery), settings.steps), signal)) {
+          const { norm, rate, loss, tokens, cells, epoch } = step;
+          await say({ step: step.step, loss, norm, rate, tokens, cells, epoch, ms: Math.round(performance.now() - began) });
+          began = performance.now();
+          yield { kind: "step", ...step };
+        }
+        const { step } = pretraining.progress;
+        const last = step === settings.steps;
+        if (known && (last || step % evaluateEvery === 0)) yield await evaluation();
+        if (!last && (signal?.aborted || step % saveEvery === 0)) yield await save();
         if (!last && signal?.aborted) return;
       }
       await writeVocabulary(vocabulary, `${out}/${DICTIONARY}`);

@@ -7,10 +7,13 @@
  *
  * AdamW has no l2, Adam no decay. What changes each step lies in buffers, `clip` = [norm, scale] and a row of `hyper` for each parameter:
  * [lr, b1, b2, eps, 1 - b1^t, 1 - b2^t, 1 - b1, 1 - b2, decay, l2]. The differences come from the host, in f64: 1 - 0.999 in f32 is wrong by
- * 1e-5 of itself.
+ * 1e-5 of itself. A negative scale leaves everything as it is: see `unscale`.
  */
 
 import { each, kernel, lanes } from "./kernel.ts";
+
+/** The scale in `clip` that skips a step. */
+const SKIP = -1;
 
 /** Numbers in a row of adamw's `hyper`. */
 export const ADAM_ROW = 10;
@@ -24,6 +27,7 @@ export const adamw = kernel({
     {
       groups: ({ n }) => lanes(n),
       wgsl: each(/* wgsl */ `
+  if (clip[1] < 0.0) { return; }
   let h = p.slot * ${ADAM_ROW}u;
   let lr = hyper[h]; let b1 = hyper[h + 1u]; let b2 = hyper[h + 2u]; let eps = hyper[h + 3u];
   let gi = g[i] * clip[1] + hyper[h + 9u] * w[i];
@@ -41,6 +45,7 @@ export const adamw = kernel({
   loops({ g, hyper, clip, w, m, v }, { n, slot }) {
     const [lr, b1, b2, eps, c1, c2, d1, d2, decay, l2] = hyper.subarray(slot * ADAM_ROW, (slot + 1) * ADAM_ROW);
     const scale = clip[1];
+    if (scale < 0) return;
     const keep = 1 - lr * decay;
     const rate = lr / c1;
     const root = Math.sqrt(c2);
@@ -85,5 +90,55 @@ export const clipScale = kernel({
     const norm = Math.sqrt(sum);
     clip[0] = norm;
     clip[1] = most > 0 ? Math.min(1, most / (norm + 1e-6)) : 1;
+  },
+});
+
+/**
+ * The same of gradients of a loss that was multiplied by `state[0]`, so that numbers rounded to f16 on the way do not vanish, and what becomes of that
+ * factor (Micikevicius et al. 2018, "Mixed precision training", as torch.amp.GradScaler): clip = [norm, scale], both of the gradients as they would be
+ * without it. Where one of them overflowed, the scale is -1, so that the step is skipped, and the factor is multiplied by `backoff`; after `interval` steps
+ * in which none did, by `growth`.   `state` = [factor, steps since it changed]
+ */
+export const unscale = kernel({
+  name: "unscale",
+  inputs: { squares: "f32" },
+  outputs: { clip: "f32", state: "f32" },
+  params: { n: "u32", most: "f32", growth: "f32", backoff: "f32", interval: "f32" },
+  passes: [
+    {
+      groups: () => 1,
+      wgsl: each(
+        /* wgsl */ `
+  var sum = 0.0;
+  for (var j = 0u; j < p.n; j++) { sum += squares[j]; }
+  let factor = state[0];
+  let norm = sqrt(sum) / factor;
+  clip[0] = norm;
+  if ((bitcast<u32>(sum) & 0x7f800000u) == 0x7f800000u) { // NaN or Infinity
+    clip[1] = ${SKIP}.0;
+    state[0] = factor * p.backoff;
+    state[1] = 0.0;
+    return;
+  }
+  let scale = p.most / (norm + 1e-6);
+  clip[1] = select(scale, 1.0, p.most == 0.0 || scale > 1.0) / factor;
+  let grow = state[1] + 1.0 >= p.interval;
+  state[0] = select(factor, factor * p.growth, grow);
+  state[1] = select(state[1] + 1.0, 0.0, grow);`,
+        "1u",
+      ),
+    },
+  ],
+  loops({ squares, clip, state }, { n, most, growth, backoff, interval }) {
+    let sum = 0;
+    for (let j = 0; j < n; j++) sum += squares[j];
+    const [factor, steps] = state;
+    const norm = Math.sqrt(Math.fround(sum)) / factor; // what f32 cannot hold has overflowed, in f64 too
+    const finite = Number.isFinite(norm);
+    const grow = steps + 1 >= interval;
+    clip[0] = norm;
+    clip[1] = finite ? (most > 0 ? Math.min(1, most / (norm + 1e-6)) : 1) / factor : SKIP;
+    state[0] = finite ? (grow ? factor * growth : factor) : factor * backoff;
+    state[1] = finite && !grow ? steps + 1 : 0;
   },
 });

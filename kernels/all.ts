@@ -1,6 +1,7 @@
 /** Every kernel by its name or its family's: how another thread, told a name, finds the loops. */
 
 import * as adamw from "./adamw.ts";
+import * as addnorm from "./addnorm.ts";
 import * as attention from "./attention.ts";
 import * as cast from "./cast.ts";
 import * as cosine from "./cosine.ts";
@@ -26,6 +27,7 @@ import * as topk from "./topk.ts";
 import * as variance from "./variance.ts";
 
 const files = [
+  addnorm,
   adamw,
   attention,
   cast,

@@ -22,45 +22,32 @@
  * same time. 16 KiB of workgroup memory and 256 lanes suffice up to a head width of 128. Blocks that no row of a causal tile sees are never met.
  */
 
-import { attentionGradScratch, attentionScratch } from "./cpu/scratch.ts";
-import { type Arrays, each, type Floats, kernel, lanes, type Params, variants } from "./kernel.ts";
-import { type Pair, quarter, threefry, threefryWgsl } from "./random.ts";
+import { backwardByKeys, backwardByQueries, forward } from "./attention/registers.ts";
+import { bitsFor, dropout, FIELDS, opened, type Rows, TILE } from "./attention/table.ts";
+import { waysOf } from "./attention/ways.ts";
+import { attentionGradScratch, attentionScratch, SHARES } from "./cpu/scratch.ts";
+import {
+  type Alternative,
+  type Arrays,
+  each,
+  type Floats,
+  type Kernel,
+  kernel,
+  LANES,
+  lanes,
+  type Params,
+  type Pass,
+  variants,
+} from "./kernel.ts";
+import { type Pair, quarter, threefry } from "./random.ts";
 
-/** The most rows a tile may have. */
-export const TILE = 32;
-/** Numbers that a tile has in the table. */
-export const FIELDS = 5;
+export { FIELDS, TILE };
 
 /** Columns of a row that a lane owns, as vectors of four. */
 const OWN = 4;
 
-/**
- * Dropout of probabilities. The draw for query i (a row of its stream) and key j of its cell, in head h, is quarter j % 4 of
- * threefry(folded, (i, h 2^16 + j / 4)): the same in forward and backward, and told apart for cells shorter than 2^18 places.
- */
-const dropout = { threshold: "u32", scale: "f32", site0: "u32", site1: "u32" } as const;
-
 /** The four vectors of a lane, one after the other. */
 const own = (line: (c: number) => string, between = " ") => Array.from({ length: OWN }, (_, c) => line(c)).join(between);
-
-/** Random bits for a tile's rows as queries and a block's as keys: [four keys][query]. */
-const byQuery = {
-  declared: "var<workgroup> bits: array<vec2u, BLOCK / 4u * ROWS>;",
-  drawn: /* wgsl */ `
-    for (var b = lane; b < BLOCK / 4u * ROWS; b += LANES) {
-      bits[b] = threefry(folded, vec2u(row0 + b % ROWS, (head << 16u) | ((first - start) / 4u + b / ROWS)));
-    }`,
-  quarter: "quarter(bits[o / 4u * ROWS + mine], o % 4u)",
-};
-/** For a tile's rows as keys and a block's as queries: [query][four keys], one more where a tile starts amid four. */
-const byKey = {
-  declared: "const FOURS = ROWS / 4u + 1u;\nvar<workgroup> bits: array<vec2u, BLOCK * FOURS>;",
-  drawn: /* wgsl */ `
-    for (var b = lane; b < BLOCK * FOURS; b += LANES) {
-      bits[b] = threefry(folded, vec2u(first + b / FOURS, (head << 16u) | ((row0 - origin) / 4u + b % FOURS)));
-    }`,
-  quarter: "quarter(bits[o * FOURS + (row - origin) / 4u - (row0 - origin) / 4u], (row - origin) % 4u)",
-};
 
 /**
  * Which rows of the other side a tile meets, first <= other < last, the same for all its lanes, and which of a block its rows do, low <= other < high.
@@ -90,7 +77,7 @@ interface Form {
   readonly dropped: boolean;
   readonly causal: boolean;
   /** What a tile's rows are; the blocks that pass by are the others. */
-  readonly rows: "queries" | "keys";
+  readonly rows: Rows;
   /** How many dot products it makes of two rows. */
   readonly products: number;
   readonly buffers: readonly string[];
@@ -99,7 +86,8 @@ interface Form {
 /** What the kernels over tiles share. */
 function shared({ width, dropped, causal, rows, products, buffers }: Form) {
   const splits = Math.ceil(width / (4 * OWN));
-  const bits = rows === "queries" ? byQuery : byKey;
+  const block = Math.floor(TILE / splits / 4) * 4;
+  const bits = bitsFor(rows);
   const causally = rows === "queries" ? past : future;
   const seen = causal ? causally : everything;
   const prologue = /* wgsl */ `
@@ -108,9 +96,9 @@ const SCALE = ${1 / Math.sqrt(width)};
 const ROWS = ${TILE}u; // of a tile, at most
 const SPLITS = ${splits}u; // lanes to a row
 const LANES = ROWS * SPLITS;
-const BLOCK = ${Math.floor(TILE / splits / 4) * 4}u; // rows of the other side at a time; four share a block of random bits
+const BLOCK = ${block}u; // rows of the other side at a time; four share a block of random bits
 const VECTORS = ${splits * OWN}u; // of a row, zeros beyond its width
-${dropped ? bits.declared : ""}
+${dropped ? `${bits.declared}\nvar<workgroup> bits: array<vec2u, ${bits.length(block)}>;` : ""}
 var<workgroup> staged: array<array<vec4f, BLOCK * VECTORS>, 2>;
 var<workgroup> parts: array<array<f32, BLOCK * SPLITS * ROWS>, ${products}>; // of dot products: [row of the block][split][row of the tile]
 
@@ -127,26 +115,15 @@ fn ${x}At(row: u32, head: u32, column: u32) -> vec4f {
   return vec4f(${[0, 1, 2, 3].map((i) => (width % 16 === 0 ? `${x}[at + ${i}u]` : `select(0.0, ${x}[at + ${i}u], column + ${i}u < WIDTH)`)).join(", ")});
 }`,
   )
-  .join("")}
-${dropped ? threefryWgsl : ""}`;
+  .join("")}`;
 
-  const [tiles, count] = rows === "queries" ? ["tiles", "count"] : ["keyTiles", "keyCount"];
-  const main = /* wgsl */ `
-@compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let group = groupOf(wid);
-  if (group >= p.${count} * p.heads) { return; } // like all that the tile decides, the same for all lanes: barriers are safe
-  let tile = group / p.heads * ${FIELDS}u;
-  let row0 = ${tiles}[tile]; let row1 = ${tiles}[tile + 1u]; let start = ${tiles}[tile + 2u]; let end = ${tiles}[tile + 3u];
-  let origin = ${tiles}[tile + 4u];
-  let head = group % p.heads;
+  const main = /* wgsl */ `${opened(rows, dropped)}
   let mine = lane % ROWS; // among the tile's rows
   let row = min(row0 + mine, max(row1, 1u) - 1u); // lanes beyond the tile do its last row again, and write nothing
   let live = row0 + mine < row1;
   ${seen.declared}
   let split = lane / ROWS;
-  let column = split * ${4 * OWN}u;
-  ${dropped ? "let folded = threefry(vec2u(key[0], key[1]), vec2u(p.site0, p.site1));" : ""}`;
+  let column = split * ${4 * OWN}u;`;
 
   /** My columns of my row of a buffer. */
   const load = (name: string, x: string) =>
@@ -197,8 +174,12 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
   const add = (sum: string, factor: string, which: number) =>
     own((c) => `${sum}[${c}] += ${factor} * staged[${which}][o * VECTORS + split * ${OWN}u + ${c}u];`);
 
-  const factor = dropped ? `select(0.0, p.scale, ${bits.quarter} >= p.threshold)` : "1.0";
-  return { prologue, main, load, store, over, blocks, add, factor };
+  const factor = dropped ? `select(0.0, p.scale, ${bits.quarter("mine")} >= p.threshold)` : "1.0";
+  const taken = {
+    lanes: TILE * splits,
+    bytes: block * splits * (2 * 16 * OWN + 4 * products * TILE) + (dropped ? 8 * bits.length(block) : 0),
+  };
+  return { prologue, main, load, store, over, blocks, add, factor, taken };
 }
 
 type Masked = { readonly key?: Uint32Array };
@@ -245,6 +226,18 @@ function eachRow(
   }
 }
 
+/** Fewer tiles, rows and heads. */
+const fewer = <P extends Params<Record<"count" | "keyRows" | "heads", "u32">>>(size: P): P => ({
+  ...size,
+  ...Object.fromEntries(
+    ["count", "keyCount"].flatMap((name) => (name in size ? [[name, Math.min(size[name as keyof P] as number, 4)]] : [])),
+  ),
+  ...Object.fromEntries(
+    ["rows", "keyRows"].flatMap((name) => (name in size ? [[name, Math.min(size[name as keyof P] as number, 4 * TILE)]] : [])),
+  ),
+  heads: Math.min(size.heads, 2),
+});
+
 const named = (name: string, width: number, dropped: boolean, causal: boolean) =>
   `${name} ${width}${dropped ? " dropped" : ""}${causal ? " causal" : ""}`;
 
@@ -255,7 +248,8 @@ const named = (name: string, width: number, dropped: boolean, causal: boolean) =
  */
 export const attention = variants("attention", (width: number, dropped: boolean, causal: boolean) => {
   const w = shared({ width, dropped, causal, rows: "queries", products: 1, buffers: ["q", "k", "v"] });
-  return kernel({
+  let ways: readonly Alternative[] | null = null;
+  const plain = kernel({
     name: named("attention", width, dropped, causal),
     inputs: { q: "f32", k: "f32", v: "f32", tiles: "u32", ...(dropped && { key: "u32" as const }) },
     outputs: { y: "f32", lse: "f32" },
@@ -290,6 +284,21 @@ ${w.main}
 }`,
       },
     ],
+    alternatives: {
+      sizes: ["count", "keyRows", "heads"],
+      of() {
+        ways ??= waysOf(plain as unknown as Kernel, w.taken, (way) => {
+          const written = forward({ width, dropped, causal }, way);
+          return { passes: [written.pass], written: [written] };
+        });
+        return ways;
+      },
+      lengths: ({ count, keyRows, heads }) => {
+        const all = keyRows * heads * width; // as many queries as keys
+        return { q: all, k: all, v: all, tiles: FIELDS * count, ...(dropped && { key: 2 }), y: all, lse: keyRows * heads };
+      },
+      small: fewer,
+    },
     compiled: {
       name: dropped ? "attentionDropped" : "attention",
       buffers: ["q", "k", "v", "tiles", ...(dropped ? ["key"] : []), "y", "lse"],
@@ -321,6 +330,7 @@ ${w.main}
       });
     },
   });
+  return plain;
 });
 
 /**
@@ -336,7 +346,12 @@ export const attentionGrad = variants("attentionGrad", (width: number, dropped: 
   const form = { width, dropped, causal, products: 2, buffers: ["q", "k", "v", "dy"] };
   const [byQueries, byKeys] = [shared({ ...form, rows: "queries" }), shared({ ...form, rows: "keys" })];
   const inputs = ["q", "k", "v", "dy", "stats", ...(dropped ? ["key"] : [])];
-  return kernel({
+  const uses = [
+    [...inputs, "tiles", "dq"],
+    [...inputs, "keyTiles", "dkv"],
+  ];
+  let ways: readonly Alternative[] | null = null;
+  const plain = kernel({
     name: named("attentionGrad", width, dropped, causal),
     inputs: {
       q: "f32",
@@ -366,7 +381,7 @@ export const attentionGrad = variants("attentionGrad", (width: number, dropped: 
         ),
       },
       {
-        uses: [...inputs, "tiles", "dq"],
+        uses: uses[0],
         groups: ({ count, heads }) => count * heads,
         wgsl: /* wgsl */ `${byQueries.prologue}
 ${byQueries.main}
@@ -388,7 +403,7 @@ ${byQueries.main}
 }`,
       },
       {
-        uses: [...inputs, "keyTiles", "dkv"],
+        uses: uses[1],
         groups: ({ keyCount, heads }) => keyCount * heads,
         wgsl: /* wgsl */ `${byKeys.prologue}
 ${byKeys.main}
@@ -414,11 +429,38 @@ ${byKeys.main}
 }`,
       },
     ],
+    alternatives: {
+      sizes: ["count", "rows", "keyRows", "heads"],
+      of() {
+        const [first] = plain.passes; // makes stats
+        const taken = {
+          lanes: Math.max(LANES, byQueries.taken.lanes),
+          bytes: Math.max(byQueries.taken.bytes, byKeys.taken.bytes),
+        };
+        ways ??= waysOf(plain as unknown as Kernel, taken, (way) => {
+          const written = [backwardByQueries, backwardByKeys].map((write) => write({ width, dropped, causal }, way));
+          return { passes: [first as Pass, ...written.map(({ pass }, i) => ({ ...pass, uses: uses[i] }))], written };
+        });
+        return ways;
+      },
+      lengths: ({ count, keyCount, rows, keyRows, heads }) => {
+        const [all, keys] = [rows, keyRows].map((n) => n * heads * width);
+        const tiles = { tiles: FIELDS * count, keyTiles: FIELDS * keyCount };
+        return {
+          ...{ q: all, k: keys, v: keys, y: all, dy: all, lse: rows * heads, ...tiles },
+          ...(dropped && { key: 2 }),
+          ...{ dq: all, dkv: 2 * keys },
+        };
+      },
+      small: fewer,
+    },
     compiled: {
       name: dropped ? "attentionGradDropped" : "attentionGrad",
       buffers: ["q", "k", "v", "y", "dy", "lse", "tiles", ...(dropped ? ["key"] : []), "dq", "dkv"],
       scratch: ({ keyRows }) => attentionGradScratch(keyRows, width),
       constants: [width, Number(causal)],
+      // by heads and segments: a segment's keys are met by all of its queries
+      split: ({ count, heads }) => ({ pieces: heads * SHARES, work: (5 * TILE * TILE * width * count) / SHARES }),
     },
     loops(buffers, { count, keyRows, heads, ...site }) {
       const { q, k, v, y, dy, lse, tiles, dq, dkv } = buffers as Arrays<
@@ -443,6 +485,7 @@ ${byKeys.main}
       });
     },
   });
+  return plain;
 });
 
 /**

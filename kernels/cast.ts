@@ -36,6 +36,9 @@ fn fromHalf(bits: u32) -> f32 {
 }
 `;
 
+/** In the order of `assembly/cast.ts`. */
+export const DTYPES: readonly Dtype[] = ["f32", "u32", "i32", "f16"];
+
 /** An f32 in WGSL as another dtype, and what loops do. */
 const fromFloat: Record<Dtype, readonly [wgsl: string, js: (x: number) => number]> = {
   f32: ["v", (x) => x],
@@ -75,6 +78,12 @@ export const cast = variants("cast", (source: Dtype, target: Dtype) => {
           }
         : { groups: ({ n }) => lanes(n), wgsl: library + each(`y[i] = ${integers ? `${target}(x[i])` : value("i")};`) },
     ],
+    compiled: {
+      name: "cast",
+      buffers: ["x", "y"],
+      constants: [DTYPES.indexOf(source), DTYPES.indexOf(target)],
+      split: () => ({ over: "n", strides: [source, target].map((dtype) => (dtype === "f16" ? 0.5 : 1)), work: 2, together: 16 }),
+    },
     loops({ x, y }, { n }) {
       for (let i = 0; i < n; i++) {
         const v = source === "f16" ? fromHalf(x[i]) : x[i];

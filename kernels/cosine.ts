@@ -34,6 +34,11 @@ export const cosine = kernel({
   outputs: { y: "f32" },
   params: { rows: "u32", cols: "u32", eps: "f32" },
   passes: [{ groups: ({ rows }) => rows, wgsl: eachRow(`${norms} if (lane == 0u) { y[row] = ab / max(norm, p.eps); }`) }],
+  compiled: {
+    name: "cosine",
+    buffers: ["a", "b", "y"],
+    split: ({ cols }) => ({ over: "rows", strides: [cols, cols, 1], work: 6 * cols }),
+  },
   loops({ a, b, y }, { rows, cols, eps }) {
     for (let i = 0; i < rows; i++) {
       const { ab, norm } = products(a, b, i, cols);
@@ -56,6 +61,11 @@ export const cosineGrad = kernel({
   for (var j = lane; j < p.cols; j += ${LANES}u) { da[start + j] = scale * b[start + j] - back * a[start + j]; }`),
     },
   ],
+  compiled: {
+    name: "cosineGrad",
+    buffers: ["a", "b", "dy", "da"],
+    split: ({ cols }) => ({ over: "rows", strides: [cols, cols, 1, cols], work: 8 * cols }),
+  },
   loops({ a, b, dy, da }, { rows, cols, eps }) {
     for (let i = 0; i < rows; i++) {
       const { ab, aa, norm } = products(a, b, i, cols);

@@ -6,7 +6,8 @@
  * select, and on bits. Subnormal numbers may count as 0 there.
  */
 
-import { coordinates } from "./axes.ts";
+import { coordinates, eachLine, place, SIZES, strides } from "./axes.ts";
+import { operandScratch } from "./cpu/scratch.ts";
 import { each, kernel, lanes, variants } from "./kernel.ts";
 
 /** 2 / sqrt(pi) */
@@ -205,12 +206,10 @@ const ternary = {
 export type UnaryName = keyof typeof unary;
 export type BinaryName = keyof typeof binary;
 export type TernaryName = keyof typeof ternary;
+/** Their order numbers the variants for `assembly/elementwise.ts`. */
 export const unaryNames = Object.keys(unary) as UnaryName[];
 export const binaryNames = Object.keys(binary) as BinaryName[];
 export const ternaryNames = Object.keys(ternary) as TernaryName[];
-
-/** What the cpu device has not compiled: what takes a logarithm. */
-const interpreted: ReadonlySet<string> = new Set<UnaryName | BinaryName>(["log", "pow"]);
 
 /** The functions that an expression calls, and those that they call. */
 function needs(expression: string): string {
@@ -229,7 +228,12 @@ export const map = variants("map", (name: UnaryName) => {
     outputs: { z: "f32" },
     params: { n: "u32" },
     passes: [{ groups: ({ n }) => lanes(n), wgsl: needs(expression) + each(`let x = a[i]; z[i] = ${expression};`) }],
-    ...(!interpreted.has(name) && { compiled: { name, buffers: ["a", "z"], split: () => ({ over: "n", strides: [1, 1], work: 2 }) } }),
+    compiled: {
+      name: "map",
+      buffers: ["a", "z"],
+      constants: [unaryNames.indexOf(name)],
+      split: () => ({ over: "n", strides: [1, 1], work: 2 }),
+    },
     loops({ a, z }, { n }) {
       for (let i = 0; i < n; i++) z[i] = f(a[i]);
     },
@@ -245,28 +249,17 @@ export const zip = variants("zip", (name: BinaryName) => {
     outputs: { z: "f32" },
     params: { n: "u32" },
     passes: [{ groups: ({ n }) => lanes(n), wgsl: needs(expression) + each(`let x = a[i]; let y = b[i]; z[i] = ${expression};`) }],
-    ...(!interpreted.has(name) && {
-      compiled: { name, buffers: ["a", "b", "z"], split: () => ({ over: "n", strides: [1, 1, 1], work: 3 }) },
-    }),
+    compiled: {
+      name: "zip",
+      buffers: ["a", "b", "z"],
+      constants: [binaryNames.indexOf(name)],
+      split: () => ({ over: "n", strides: [1, 1, 1], work: 3 }),
+    },
     loops({ a, b, z }, { n }) {
       for (let i = 0; i < n; i++) z[i] = f(a[i], b[i]);
     },
   });
 });
-
-/**
- * The rows of z's last axis, in order: where each begins in z, and its coordinates along the other four.
- * @param p n, and the sizes n1 ... n4 of the last four of five axes.
- */
-function eachLine(
-  { n, n1, n2, n3, n4 }: Readonly<Record<"n" | "n1" | "n2" | "n3" | "n4", number>>,
-  visit: (i: number, c0: number, c1: number, c2: number, c3: number) => void,
-): void {
-  if (n === 0) return;
-  let i = 0;
-  for (let c0 = 0; c0 < n / (n1 * n2 * n3 * n4); c0++)
-    for (let c1 = 0; c1 < n1; c1++) for (let c2 = 0; c2 < n2; c2++) for (let c3 = 0; c3 < n3; c3++, i += n4) visit(i, c0, c1, c2, c3);
-}
 
 /**
  * z = f(a, b) where a and b stretch to z's five axes: along an axis of stride 0 the same element is read again.
@@ -278,26 +271,27 @@ export const zipBroadcast = variants("zipBroadcast", (name: BinaryName) => {
     name: `${name} broadcast`,
     inputs: { a: "f32", b: "f32" },
     outputs: { z: "f32" },
-    params: {
-      n: "u32", n1: "u32", n2: "u32", n3: "u32", n4: "u32",
-      a0: "u32", a1: "u32", a2: "u32", a3: "u32", a4: "u32",
-      b0: "u32", b1: "u32", b2: "u32", b3: "u32", b4: "u32",
-    }, // biome-ignore format: one line an argument
+    params: { ...SIZES, ...strides("a"), ...strides("b") },
     passes: [
       {
         groups: ({ n }) => lanes(n),
         wgsl:
           needs(expression) +
           each(/* wgsl */ `${coordinates}
-  let x = a[c0 * p.a0 + c1 * p.a1 + c2 * p.a2 + c3 * p.a3 + c4 * p.a4];
-  let y = b[c0 * p.b0 + c1 * p.b1 + c2 * p.b2 + c3 * p.b3 + c4 * p.b4];
+  let x = a[${place("a")}];
+  let y = b[${place("b")}];
   z[i] = ${expression};`),
       },
     ],
+    compiled: {
+      name: "zipBroadcast",
+      buffers: ["a", "b", "z"],
+      scratch: () => operandScratch(2),
+      constants: [binaryNames.indexOf(name)],
+      split: ({ n }) => ({ pieces: n, work: 4, together: 16 }),
+    },
     loops({ a, b, z }, p) {
-      eachLine(p, (i, c0, c1, c2, c3) => {
-        let x = c0 * p.a0 + c1 * p.a1 + c2 * p.a2 + c3 * p.a3;
-        let y = c0 * p.b0 + c1 * p.b1 + c2 * p.b2 + c3 * p.b3;
+      eachLine(p, ["a", "b"], (i, x, y) => {
         for (const end = i + p.n4; i < end; i++, x += p.a4, y += p.b4) z[i] = f(a[x], b[y]);
       });
     },
@@ -311,29 +305,28 @@ export const zipThree = variants("zipThree", (name: TernaryName) => {
     name,
     inputs: { a: "f32", b: "f32", d: "f32" },
     outputs: { z: "f32" },
-    params: {
-      n: "u32", n1: "u32", n2: "u32", n3: "u32", n4: "u32",
-      a0: "u32", a1: "u32", a2: "u32", a3: "u32", a4: "u32",
-      b0: "u32", b1: "u32", b2: "u32", b3: "u32", b4: "u32",
-      d0: "u32", d1: "u32", d2: "u32", d3: "u32", d4: "u32",
-    }, // biome-ignore format: one line an argument
+    params: { ...SIZES, ...strides("a"), ...strides("b"), ...strides("d") },
     passes: [
       {
         groups: ({ n }) => lanes(n),
         wgsl:
           needs(expression) +
           each(/* wgsl */ `${coordinates}
-  let x = a[c0 * p.a0 + c1 * p.a1 + c2 * p.a2 + c3 * p.a3 + c4 * p.a4];
-  let y = b[c0 * p.b0 + c1 * p.b1 + c2 * p.b2 + c3 * p.b3 + c4 * p.b4];
-  let w = d[c0 * p.d0 + c1 * p.d1 + c2 * p.d2 + c3 * p.d3 + c4 * p.d4];
+  let x = a[${place("a")}];
+  let y = b[${place("b")}];
+  let w = d[${place("d")}];
   z[i] = ${expression};`),
       },
     ],
+    compiled: {
+      name: "zipThree",
+      buffers: ["a", "b", "d", "z"],
+      scratch: () => operandScratch(3),
+      constants: [ternaryNames.indexOf(name)],
+      split: ({ n }) => ({ pieces: n, work: 5, together: 16 }),
+    },
     loops({ a, b, d, z }, p) {
-      eachLine(p, (i, c0, c1, c2, c3) => {
-        let x = c0 * p.a0 + c1 * p.a1 + c2 * p.a2 + c3 * p.a3;
-        let y = c0 * p.b0 + c1 * p.b1 + c2 * p.b2 + c3 * p.b3;
-        let w = c0 * p.d0 + c1 * p.d1 + c2 * p.d2 + c3 * p.d3;
+      eachLine(p, ["a", "b", "d"], (i, x, y, w) => {
         for (const end = i + p.n4; i < end; i++, x += p.a4, y += p.b4, w += p.d4) z[i] = f(a[x], b[y], d[w]);
       });
     },

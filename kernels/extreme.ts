@@ -101,6 +101,12 @@ export const extremePlace = variants("extremePlace", (which: Extreme) => {
   if (lane == 0u) { place[row] = at; }`),
       },
     ],
+    compiled: {
+      name: "extremePlace",
+      buffers: ["x", "place"],
+      constants: [which === "max" ? 0 : 1],
+      split: ({ cols }) => ({ over: "rows", strides: [cols, 1], work: cols }),
+    },
     loops({ x, place }, { rows, cols }) {
       for (let i = 0; i < rows; i++) {
         const start = i * cols;

@@ -6,6 +6,7 @@
  * `invert` one that was made on the device.
  */
 
+import { PANEL, panelsOf } from "./cpu/scratch.ts";
 import { each, kernel, LANES, lanes, variants } from "./kernel.ts";
 import type { Word } from "./permute.ts";
 
@@ -45,6 +46,10 @@ export const gather = variants("gather", (dtype: Word, places: IndexWord) =>
   }),
 );
 
+/** Fewer rows than so many are few (`assembly/gather.ts`). Each is then taken for the sum of so many places: how many there are, no size says. */
+const FEW = 64;
+const MANY = 1024;
+
 /** y[r] = sum over j from starts[r] to starts[r + 1] of x[order[j]]; a row that no place names is zero. */
 export const gatherSum = kernel({
   name: "gatherSum",
@@ -67,7 +72,8 @@ export const gatherSum = kernel({
   compiled: {
     name: "gatherSum",
     buffers: ["x", "order", "starts", "y"],
-    split: ({ cols }) => ({ over: "rows", strides: [0, 0, 1, cols], work: cols }),
+    // who has few rows sums many places for each, and shares them by columns
+    split: ({ rows, cols }) => (rows < FEW ? { pieces: panelsOf(cols), work: PANEL * rows * MANY } : { pieces: rows, work: cols }),
   },
   loops({ x, order, starts, y }, { rows, cols }) {
     y.fill(0, 0, rows * cols);

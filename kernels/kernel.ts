@@ -44,6 +44,10 @@ export interface Pass<P extends Named<Scalar> = Named<Scalar>> {
   readonly wgsl: string;
   /** The buffers this pass binds, where it does not need all: a shader stage may be limited to eight (WebGPU, 3.6.2). */
   readonly uses?: readonly string[];
+  /** f32 buffers that this pass sees as vectors of four. */
+  readonly vectors?: readonly string[];
+  /** What must stand before everything else: "enable f16;". */
+  readonly directives?: readonly string[];
   groups(params: Params<P>): number;
 }
 
@@ -60,10 +64,12 @@ export interface Compiled<P extends Named<Scalar> = Named<Scalar>> {
   readonly buffers: readonly (string | null)[];
   /** Numbers that the variant fixes, after the parameters. */
   readonly constants?: readonly number[];
-  /** Bytes of working memory, whose address comes after the buffers. Each thread has its own. */
+  /** Bytes of working memory, whose address comes after the buffers. Each thread has its own; where there is `finish`, all parts have the same. */
   scratch?(params: Params<P>): number;
   /** How threads share the work, for these sizes. Without it, or with null, one does it all. */
-  split?(params: Params<P>): Split<P> | null;
+  split?(params: Params<P>): Split<P> | Ranges | null;
+  /** An export that is called last, once, with the arguments of the whole: it brings together what the parts have left. Only with Ranges. */
+  readonly finish?: string;
 }
 
 /** Work that falls apart into equal pieces, each a run of the same kernel on a part of every buffer: so the result is that of one thread, bit for bit. */
@@ -78,8 +84,53 @@ export interface Split<P extends Named<Scalar> = Named<Scalar>> {
   readonly together?: number;
 }
 
+/**
+ * The same of pieces that no address tells apart, such as columns of a matrix: the function itself knows them by number, and takes the first and the
+ * one after the last as its last two arguments. A kernel that can be so divided says so for all sizes.
+ */
+export interface Ranges {
+  readonly pieces: number;
+  readonly work: number;
+  readonly together?: number;
+}
+
 /** A family of kernels and what this one was made from. */
 export type Variant = readonly [family: string, ...variant: readonly (string | number | boolean)[]];
+
+/** A product of small matrices that an adapter makes in one instruction: c [m, n] += a [m, k] b [k, n], a and b of `type`, c of f32. */
+export interface MatrixUnit {
+  readonly type: "f16" | "f32";
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+}
+
+/** Another way to write a kernel's passes: the same buffers, parameters and result, at another speed. */
+export interface Alternative {
+  readonly name: string;
+  readonly kernel: Kernel;
+  /** What the adapter must have: features, lanes of a workgroup, bytes of its memory, a matrix unit. */
+  readonly features: readonly string[];
+  readonly lanes: number;
+  readonly bytes: number;
+  readonly unit?: MatrixUnit;
+  /** Does it round what it multiplies to f16? Then it is for those alone who asked for mixed precision. */
+  readonly mixed: boolean;
+  /** Does it hang on what drivers get wrong? Then it is taken only where it was tried. */
+  readonly unproven: boolean;
+}
+
+/** The alternatives of a kernel, among which a GPU device chooses by sizes. */
+export interface Alternatives<P extends Named<Scalar> = Named<Scalar>> {
+  /** The parameters that speed hangs on. */
+  readonly sizes: readonly (keyof P & string)[];
+  /** Those that can compute these sizes; first the one to take where nothing was measured. */
+  of(params: Params<P>): readonly Alternative[];
+  /** Elements of each buffer. */
+  lengths(params: Params<P>): Readonly<Record<string, number>>;
+  /** Sizes of the same kind that loops are done with in a second. */
+  small(params: Params<P>): Params<P>;
+}
 
 export interface Kernel<
   I extends Named<Dtype> = Named<Dtype>,
@@ -97,6 +148,7 @@ export interface Kernel<
   readonly params: P;
   readonly scratch?: Readonly<Record<string, Scratch<P>>>;
   readonly passes: readonly Pass<P>[];
+  readonly alternatives?: Alternatives<P>;
   readonly compiled?: Compiled<P>;
   /** The same computation as plain loops over f32 or f64: the oracle of every test, and the cpu device where nothing is compiled. */
   loops(buffers: Arrays<I & O>, params: Params<P>): void;
@@ -143,11 +195,12 @@ export function source<I extends Named<Dtype>, O extends Named<Dtype>, P extends
 ): string {
   const { inputs, outputs, scratch = {}, params } = of;
   const declared: Record<string, string> = {};
-  const array = (dtype: Dtype) => `array<${dtype === "f16" ? "u32" : dtype}>`;
-  for (const [name, dtype] of Object.entries(inputs)) declared[name] = `var<storage, read> ${name}: ${array(dtype)};`;
-  for (const [name, dtype] of Object.entries(outputs)) declared[name] = `var<storage, read_write> ${name}: ${array(dtype)};`;
-  for (const [name, { dtype }] of Object.entries(scratch)) declared[name] = `var<storage, read_write> ${name}: ${array(dtype)};`;
+  const array = (name: string, dtype: Dtype) => `array<${pass.vectors?.includes(name) ? "vec4f" : dtype === "f16" ? "u32" : dtype}>`;
+  for (const [name, dtype] of Object.entries(inputs)) declared[name] = `var<storage, read> ${name}: ${array(name, dtype)};`;
+  for (const [name, dtype] of Object.entries(outputs)) declared[name] = `var<storage, read_write> ${name}: ${array(name, dtype)};`;
+  for (const [name, { dtype }] of Object.entries(scratch)) declared[name] = `var<storage, read_write> ${name}: ${array(name, dtype)};`;
   return [
+    ...(pass.directives ?? []),
     `struct Params { ${Object.entries(params)
       .map(([name, type]) => `${name}: ${type}`)
       .join(", ")} }`,

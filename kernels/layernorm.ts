@@ -6,7 +6,7 @@
  *   dweight = sum_rows dy * xhat      dbias = sum_rows dy
  */
 
-import { columnScratch } from "./cpu/scratch.ts";
+import { columnScratch, PANEL, panelsOf } from "./cpu/scratch.ts";
 import { kernel, LANES } from "./kernel.ts";
 import { COLUMNS, eachColumn, eachRow, meanAndSquares, meanAndSquaresOf } from "./rows.ts";
 
@@ -105,6 +105,7 @@ export const layerNormGradWeights = kernel({
     name: "layerNormGradWeights",
     buffers: ["x", "stats", "dy", "dweight", "dbias"],
     scratch: ({ cols }) => 2 * columnScratch(cols),
+    split: ({ rows, cols }) => ({ pieces: panelsOf(cols), work: 3 * PANEL * rows }),
   },
   loops({ x, stats, dy, dweight, dbias }, { rows, cols }) {
     const dw = new Float64Array(cols);

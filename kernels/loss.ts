@@ -56,7 +56,13 @@ export const crossEntropy = kernel({
   if (lane == 0u) { loss[0] = sum / d; stats[0] = 1.0 / d; }`),
     },
   ],
-  compiled: { name: "crossEntropy", buffers: ["x", "labels", "given", "loss", "stats"] },
+  compiled: {
+    name: "crossEntropy",
+    buffers: ["x", "labels", "given", "loss", "stats"],
+    scratch: ({ rows }) => 8 * rows,
+    split: ({ rows, cols }) => ({ pieces: rows, work: 6 * cols }),
+    finish: "crossEntropyLoss",
+  },
   loops({ x, labels, given, loss, stats }, { rows, cols }) {
     let sum = 0;
     let count = 0;
@@ -92,7 +98,11 @@ export const crossEntropyGrad = kernel({
   }`),
     },
   ],
-  compiled: { name: "crossEntropyGrad", buffers: ["x", "labels", "stats", "dloss", "dx"] },
+  compiled: {
+    name: "crossEntropyGrad",
+    buffers: ["x", "labels", "stats", "dloss", "dx"],
+    split: ({ rows, cols }) => ({ pieces: rows, work: 6 * cols }),
+  },
   loops({ x, labels, stats, dloss, dx }, { rows, cols }) {
     for (let i = 0; i < rows; i++) {
       const start = i * cols;
@@ -163,6 +173,13 @@ export const crossEntropyWeighted = kernel({
   if (lane == 0u) { loss[0] = sum / d; stats[0] = 1.0 / d; stats[1] = all; }`),
     },
   ],
+  compiled: {
+    name: "crossEntropyWeighted",
+    buffers: ["x", "labels", "weights", "given", "loss", "stats"],
+    scratch: ({ rows }) => 8 * rows,
+    split: ({ rows, cols }) => ({ pieces: rows, work: 8 * cols }),
+    finish: "crossEntropyWeightedLoss",
+  },
   loops({ x, labels, weights, given, loss, stats }, { rows, cols, smoothing }) {
     let sum = 0;
     let weight = 0;
@@ -208,6 +225,11 @@ export const crossEntropyWeightedGrad = kernel({
   }`),
     },
   ],
+  compiled: {
+    name: "crossEntropyWeightedGrad",
+    buffers: ["x", "labels", "weights", "stats", "dloss", "dx"],
+    split: ({ rows, cols }) => ({ pieces: rows, work: 6 * cols }),
+  },
   loops({ x, labels, weights, stats, dloss, dx }, { rows, cols, smoothing }) {
     const scale = dloss[0] * stats[0];
     const share = smoothing / cols;

@@ -26,6 +26,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
 }`,
     },
   ],
+  compiled: { name: "nans", buffers: ["x", "counts"] },
   loops({ x, counts }, { n, slot }) {
     let count = 0;
     for (let i = 0; i < n; i++) if (Number.isNaN(x[i])) count++;

@@ -1,6 +1,7 @@
 /** Moving numbers without changing them: axes in another order, a window of a tensor (a slice, or a pad around it), a tensor laid into another. */
 
-import { coordinates } from "./axes.ts";
+import { coordinates, eachLine, place, SIZES, strides } from "./axes.ts";
+import { AXES } from "./cpu/scratch.ts";
 import { type Dtype, each, kernel, lanes, variants } from "./kernel.ts";
 
 /** What moves: whole words, whatever they stand for. */
@@ -12,23 +13,23 @@ export const permute = variants("permute", (dtype: Word) =>
     name: `permute ${dtype}`,
     inputs: { x: dtype },
     outputs: { y: dtype },
-    params: { n: "u32", n1: "u32", n2: "u32", n3: "u32", n4: "u32", s0: "u32", s1: "u32", s2: "u32", s3: "u32", s4: "u32" },
+    params: { ...SIZES, ...strides("s") },
     passes: [
       {
         groups: ({ n }) => lanes(n),
-        wgsl: each(`${coordinates} y[i] = x[c0 * p.s0 + c1 * p.s1 + c2 * p.s2 + c3 * p.s3 + c4 * p.s4];`),
+        wgsl: each(`${coordinates} y[i] = x[${place("s")}];`),
       },
     ],
-    loops({ x, y }, { n, n1, n2, n3, n4, s0, s1, s2, s3, s4 }) {
-      if (n === 0) return;
-      let i = 0;
-      for (let c0 = 0; c0 < n / (n1 * n2 * n3 * n4); c0++)
-        for (let c1 = 0; c1 < n1; c1++)
-          for (let c2 = 0; c2 < n2; c2++)
-            for (let c3 = 0; c3 < n3; c3++) {
-              const at = c0 * s0 + c1 * s1 + c2 * s2 + c3 * s3;
-              for (let c4 = 0; c4 < n4; c4++) y[i++] = x[at + c4 * s4];
-            }
+    compiled: {
+      name: "permute",
+      buffers: ["x", "y"],
+      scratch: () => AXES,
+      split: ({ n }) => ({ pieces: n, work: 2, together: 16 }),
+    },
+    loops({ x, y }, p) {
+      eachLine(p, ["s"], (i, at) => {
+        for (let c4 = 0; c4 < p.n4; c4++) y[i + c4] = x[at + c4 * p.s4];
+      });
     },
   }),
 );
@@ -53,6 +54,7 @@ export const window = variants("window", (dtype: Word) =>
   if (c >= 0 && c < i32(p.whole)) { y[i] = x[(outer * p.whole + u32(c)) * p.inner + i % p.inner]; }`),
       },
     ],
+    compiled: { name: "window", buffers: ["x", "y"], split: ({ n }) => ({ pieces: n, work: 1, together: 16 }) },
     loops({ x, y }, { n, size, whole, inner, start }) {
       for (let i = 0, block = 0; i < n; i += inner, block++) {
         const c = (block % size) + start;
@@ -81,6 +83,7 @@ export const paste = variants("paste", (dtype: Word) =>
   y[(i / block * p.whole + p.start) * p.inner + i % block] = x[i];`),
       },
     ],
+    compiled: { name: "paste", buffers: ["x", "y"], split: ({ n }) => ({ pieces: n, work: 1, together: 16 }) },
     loops({ x, y }, { n, size, whole, inner, start }) {
       const block = size * inner;
       for (let i = 0, to = start * inner; i < n; i += block, to += whole * inner) for (let j = 0; j < block; j++) y[to + j] = x[i + j];

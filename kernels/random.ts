@@ -85,7 +85,12 @@ export const dropout = kernel({
         ),
     },
   ],
-  compiled: { name: "dropout", buffers: ["x", "key", "y"], scratch: () => DRAWS },
+  compiled: {
+    name: "dropout",
+    buffers: ["x", "key", "y"],
+    scratch: () => DRAWS,
+    split: ({ n }) => ({ pieces: Math.ceil(n / 16), work: 16 * 8 }), // by what is drawn together
+  },
   loops({ x, y, key }, { n, threshold, scale, site0, site1 }) {
     const folded = threefry([key[0], key[1]], [site0, site1]);
     for (let i = 0; i < n; i += 4) {

@@ -1,6 +1,6 @@
 /** Sums over one axis of [outer, n, inner], and the sum of all squares. */
 
-import { columnScratch } from "./cpu/scratch.ts";
+import { columnScratch, PANEL, panelsOf, SQUARE_PARTS } from "./cpu/scratch.ts";
 import { kernel, LANES } from "./kernel.ts";
 import { COLUMNS, eachColumn, eachRow } from "./rows.ts";
 
@@ -42,7 +42,12 @@ export const sumColumns = kernel({
       wgsl: eachColumn(["sum"], "sum += x[(col / p.inner * p.rows + row) * p.inner + col % p.inner];", "y[col] = p.scale * sum;"),
     },
   ],
-  compiled: { name: "sumColumns", buffers: ["x", "y"], scratch: ({ inner }) => columnScratch(inner) },
+  compiled: {
+    name: "sumColumns",
+    buffers: ["x", "y"],
+    scratch: ({ inner }) => columnScratch(inner),
+    split: ({ cols, rows, inner }) => ({ pieces: inner > 0 ? (cols / inner) * panelsOf(inner) : 0, work: PANEL * rows }),
+  },
   loops({ x, y }, { cols, rows, inner, scale }) {
     const sums = new Float64Array(inner);
     for (let outer = 0; outer < cols; outer += inner) {
@@ -83,7 +88,13 @@ export const sumSquares = kernel({
   if (lane == 0u) { squares[p.slot] = sum; }`),
     },
   ],
-  compiled: { name: "sumSquares", buffers: ["x", "squares"] },
+  compiled: {
+    name: "sumSquares",
+    buffers: ["x", "squares"],
+    scratch: () => 8 * SQUARE_PARTS,
+    split: ({ n }) => ({ pieces: SQUARE_PARTS, work: n / SQUARE_PARTS }),
+    finish: "sumSquaresParts",
+  },
   loops({ x, squares }, { n, slot }) {
     let sum = 0;
     for (let i = 0; i < n; i++) sum += x[i] * x[i];

@@ -6,7 +6,7 @@
  *   dweight = sum_rows dy * xhat
  */
 
-import { columnScratch } from "./cpu/scratch.ts";
+import { columnScratch, PANEL, panelsOf } from "./cpu/scratch.ts";
 import { kernel, LANES } from "./kernel.ts";
 import { COLUMNS, eachColumn, eachRow } from "./rows.ts";
 
@@ -88,7 +88,12 @@ export const rmsNormGradWeight = kernel({
       wgsl: eachColumn(["dw"], "dw += dy[row * p.cols + col] * x[row * p.cols + col] * scales[row];", "dweight[col] = dw;"),
     },
   ],
-  compiled: { name: "rmsNormGradWeight", buffers: ["x", "scales", "dy", "dweight"], scratch: ({ cols }) => columnScratch(cols) },
+  compiled: {
+    name: "rmsNormGradWeight",
+    buffers: ["x", "scales", "dy", "dweight"],
+    scratch: ({ cols }) => columnScratch(cols),
+    split: ({ rows, cols }) => ({ pieces: panelsOf(cols), work: 2 * PANEL * rows }),
+  },
   loops({ x, scales, dy, dweight }, { rows, cols }) {
     const dw = new Float64Array(cols);
     for (let row = 0, at = 0; row < rows; row++) for (let j = 0; j < cols; j++, at++) dw[j] += dy[at] * x[at] * scales[row];

@@ -1,6 +1,7 @@
 /** One small run of every kernel, for a device to be held against the loops: what the tests and `geneformer doctor` check. */
 
-import { adamw, clipScale } from "./adamw.ts";
+import { adamw, clipScale, unscale } from "./adamw.ts";
+import { addNorm } from "./addnorm.ts";
 import { attention, attentionGrad, crossTiles } from "./attention.ts";
 import { cast } from "./cast.ts";
 import { cosine, cosineGrad } from "./cosine.ts";
@@ -74,6 +75,15 @@ const elementwise = (): Sample[] => {
     ...unaryNames.map((name) => sample(map(name), { a: positive() }, { z: n }, { n }, LOOSE)),
     ...binaryNames.map((name) => sample(zip(name), { a: positive(), b: floats(n, 0.5, 2) }, { z: n }, { n })),
     ...binaryNames.map((name) => sample(zipBroadcast(name), { a: positive(), b: floats(4, 0.5, 2) }, { z: n }, strides)),
+    // a number and a column, through several blocks of what is laid out at once
+    ...[1, 0].map((b3) =>
+      sample(
+        zipBroadcast("mul"),
+        { a: floats(2600), b: floats(260) },
+        { z: 2600 },
+        { n: 2600, n1: 1, n2: 1, n3: 260, n4: 10, a0: 0, a1: 0, a2: 0, a3: 10, a4: 1, b0: 0, b1: 0, b2: 0, b3, b4: 0 },
+      ),
+    ),
     ...ternaryNames.map((name) =>
       sample(
         zipThree(name),
@@ -116,6 +126,14 @@ const rowwise = (): Sample[] => {
     sample(softmaxGrad, { y: floats(n, 0, 0.01), dy }, { dx: n }, size),
     sample(layerNorm, { x, weight, bias: floats(size.cols) }, { y: n, stats: stats.length }, { ...size, eps: 1e-12 }),
     sample(layerNormGrad, { x, weight, stats, dy }, { dx: n }, size),
+    ...[false, true].map((dropped) =>
+      sample(
+        addNorm(dropped),
+        { x, r: dy, weight, bias: floats(size.cols), ...(dropped && { key: words(7, 8) }) },
+        { h: n, y: n, stats: stats.length },
+        { ...size, eps: 1e-12, ...(dropped && { threshold: 6554, scale: 65536 / (65536 - 6554), site0: 1, site1: 2 }) },
+      ),
+    ),
     sample(layerNormGradWeights, { x, stats, dy }, { dweight: size.cols, dbias: size.cols }, size),
     sample(cosine, { a: x, b: dy }, { y: size.rows }, { ...size, eps: 1e-8 }),
     sample(cosineGrad, { a: x, b: dy, dy: floats(size.rows) }, { da: n }, { ...size, eps: 1e-8 }),
@@ -223,6 +241,14 @@ const streams = (): Sample[] => {
       sample(invert(places) as unknown as Kernel, { index: astray }, { order: 20, starts: rows + 1 }, { n: 20, rows, base: 7 }),
     ),
     sample(gatherSum, { x: floats(20 * cols), order, starts }, { y: rows * cols }, { rows, cols }),
+    // few rows of many columns, and many of few
+    sample(gatherSum, { x: floats(20 * 50), order, starts: words(0, 13, 20) }, { y: 100 }, { rows: 2, cols: 50 }),
+    sample(
+      gatherSum,
+      { x: floats(20 * 3), order, starts: Uint32Array.from({ length: 81 }, (_, row) => row >> 2) },
+      { y: 240 },
+      { rows: 80, cols: 3 },
+    ),
     sample(segmentSum, { x, spans }, { y: 3 * cols }, { rows: 3, cols }),
     sample(segmentSumGrad, { dy: floats(3 * cols), spans, owner }, { dx: rows * cols }, { rows, cols }),
     sample(segmentMean, { x, spans }, { y: 3 * cols }, { rows: 3, cols }),
@@ -287,8 +313,21 @@ const optimizer = (): Sample[] => {
   const adam = second(1e-3, 0.9, 0.999, 1e-8, 0.19, 0.002, 0.1, 0.001, 0.1, 0.05);
   const descent = second(0.1, 0.05, 0.9, 0.8, 1, 0.9);
   return [
+    sample(
+      unscale,
+      { squares: floats(9, 0, 2) },
+      { clip: 2, state: Float64Array.of(1024, 3) },
+      { n: 9, most: 1, growth: 2, backoff: 0.5, interval: 4 },
+    ),
     sample(clipScale, { squares: floats(9, 0, 2) }, { clip: 2 }, { n: 9, most: 1 }),
     sample(adamw, { g: floats(n), hyper: adam, clip }, { w: floats(n), m: floats(n, -0.1, 0.1), v: floats(n, 0, 0.1) }, params),
+    sample(
+      adamw,
+      { g: floats(n), hyper: adam, clip: Float64Array.of(9, -1) },
+      { w: floats(n), m: floats(n), v: floats(n, 0, 0.1) },
+      params,
+    ), // to be skipped
+    sample(sgd(true), { g: floats(n), hyper: descent, clip: Float64Array.of(9, -1) }, { w: floats(n), m: floats(n) }, params),
     sample(sgd(true), { g: floats(n), hyper: descent, clip }, { w: floats(n), m: floats(n) }, params),
     sample(sgd(false) as unknown as Kernel, { g: floats(n), hyper: descent, clip }, { w: floats(n) }, params),
   ];

@@ -38,6 +38,11 @@ export const cumsum = kernel({
   }`),
     },
   ],
+  compiled: {
+    name: "cumsum",
+    buffers: ["x", "y"],
+    split: ({ cols }) => ({ over: "rows", strides: [cols, cols], work: 6 * cols }),
+  },
   loops({ x, y }, { rows, cols, reverse }) {
     const step = reverse ? -1 : 1;
     for (let i = 0; i < rows; i++) {

@@ -7,6 +7,9 @@ import { rankOf } from "./rows.ts";
 /** The owner of a row that belongs to no segment. */
 export const NOBODY = 0xffffffff;
 
+/** What a segment is taken to have, rows: how many it has, no size says. */
+const MANY = 256;
+
 /** y[b] = sum or mean of x[i] for spans[b][0] <= i < spans[b][1]; an empty span gives zeros.   x [N, cols], spans [B, 2], y [B, cols], rows = B */
 const folded = (mean: boolean) =>
   kernel({
@@ -33,7 +36,7 @@ const folded = (mean: boolean) =>
       buffers: ["x", "spans", "y"],
       constants: [Number(mean)],
       scratch: ({ cols }) => columnScratch(cols),
-      split: ({ cols }) => ({ over: "rows", strides: [0, 2, cols], work: cols }),
+      split: ({ cols }) => ({ over: "rows", strides: [0, 2, cols], work: MANY * cols }),
     },
     loops({ x, spans, y }, { rows, cols }) {
       const sums = new Float64Array(cols);
@@ -116,6 +119,11 @@ export const segmentMax = kernel({
         ),
     },
   ],
+  compiled: {
+    name: "segmentMax",
+    buffers: ["x", "spans", "y", "ties"],
+    split: ({ cols }) => ({ over: "rows", strides: [0, 2, cols, cols], work: MANY * cols }),
+  },
   loops({ x, spans, y, ties }, { rows, cols }) {
     y.fill(0, 0, rows * cols);
     ties.fill(0, 0, rows * cols);
@@ -155,6 +163,11 @@ export const segmentMaxGrad = kernel({
       ),
     },
   ],
+  compiled: {
+    name: "segmentMaxGrad",
+    buffers: ["x", "y", "ties", "owner", "dy", "dx"],
+    split: ({ cols }) => ({ over: "rows", strides: [cols, 0, 0, 1, 0, cols], work: 2 * cols }),
+  },
   loops({ x, y, ties, owner, dy, dx }, { rows, cols }) {
     dx.fill(0, 0, rows * cols);
     for (let i = 0; i < rows; i++) {

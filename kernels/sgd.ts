@@ -23,6 +23,7 @@ export const sgd = variants("sgd", (momentum: boolean) =>
       {
         groups: ({ n }) => lanes(n),
         wgsl: each(/* wgsl */ `
+  if (clip[1] < 0.0) { return; } // a step to be skipped (kernels/adamw.ts)
   let h = p.slot * ${SGD_ROW}u;
   let gi = g[i] * clip[1] + hyper[h + 1u] * w[i];
   ${
@@ -42,6 +43,7 @@ export const sgd = variants("sgd", (momentum: boolean) =>
     loops({ g, hyper, clip, w, m }, { n, slot }) {
       const [lr, decay, held, share, direct, along] = hyper.subarray(slot * SGD_ROW, (slot + 1) * SGD_ROW);
       const scale = clip[1];
+      if (scale < 0) return;
       for (let i = 0; i < n; i++) {
         const gi = g[i] * scale + decay * w[i];
         if (!momentum) {

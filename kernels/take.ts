@@ -14,6 +14,11 @@ export const take = kernel({
       wgsl: each("y[i] = 0.0; if (indices[i] < p.cols) { y[i] = x[i / p.k * p.cols + indices[i]]; }", "p.rows * p.k"),
     },
   ],
+  compiled: {
+    name: "take",
+    buffers: ["x", "indices", "y"],
+    split: ({ cols, k }) => ({ over: "rows", strides: [cols, k, k], work: 3 * k }),
+  },
   loops({ x, indices, y }, { rows, cols, k }) {
     for (let i = 0, at = 0; i < rows; i++) for (let j = 0; j < k; j++, at++) y[at] = indices[at] < cols ? x[i * cols + indices[at]] : 0;
   },
@@ -38,6 +43,11 @@ export const takeGrad = kernel({
       ),
     },
   ],
+  compiled: {
+    name: "takeGrad",
+    buffers: ["indices", "dy", "dx"],
+    split: ({ cols, k }) => ({ over: "rows", strides: [k, k, cols], work: cols + 3 * k }),
+  },
   loops({ indices, dy, dx }, { rows, cols, k }) {
     dx.fill(0, 0, rows * cols);
     for (let i = 0, at = 0; i < rows; i++) for (let j = 0; j < k; j++, at++) if (indices[at] < cols) dx[i * cols + indices[at]] += dy[at];
@@ -56,6 +66,7 @@ export const oneHot = kernel({
       wgsl: each("y[i] = select(0.0, 1.0, labels[i / p.cols] == i % p.cols);", "p.rows * p.cols"),
     },
   ],
+  compiled: { name: "oneHot", buffers: ["labels", "y"], split: ({ cols }) => ({ over: "rows", strides: [1, cols], work: cols }) },
   loops({ labels, y }, { rows, cols }) {
     y.fill(0, 0, rows * cols);
     for (let i = 0; i < rows; i++) if (labels[i] < cols) y[i * cols + labels[i]] = 1;

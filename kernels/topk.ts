@@ -34,6 +34,11 @@ export const topK = kernel({
   }`),
     },
   ],
+  compiled: {
+    name: "topK",
+    buffers: ["x", "indices"],
+    split: ({ cols, k }) => ({ over: "rows", strides: [cols, k], work: 6 * cols }),
+  },
   loops({ x, indices }, { rows, cols, k }) {
     for (let row = 0; row < rows; row++) {
       const found = indices.subarray(row * k, (row + 1) * k);

@@ -1,7 +1,8 @@
 /** Looking into a model while it runs: functions that read, or replace, what its modules give. */
 
+import { eagerly } from "../src/capture.ts";
 import { show } from "../src/shape.ts";
-import { alike, Tensor } from "../src/tensor.ts";
+import { alike, refuseRecorded, Tensor } from "../src/tensor.ts";
 import { modules } from "./module.ts";
 import { matcher, nearest } from "./names.ts";
 
@@ -78,9 +79,10 @@ function install(module: Hookable, path: string, hook: Hook): () => void {
  *
  * @param f enqueues work and returns; what it made is read afterwards.
  * @throws RangeError for a path that names no module with a forward, with the nearest one that does.   @throws TypeError when f returns a promise, or for a
- *   hook that is no function.
+ *   hook that is no function.   @throws Error inside a captured function, and when f runs a captured step: a replay calls no hooks.
  */
 export function withHooks<T>(model: object, hooks: Readonly<Record<string, Hook>>, f: () => T): T {
+  refuseRecorded("withHooks(model, hooks, f)", "calls hooks", "run the function under hooks without capturing it");
   const places = Object.entries(hooks).flatMap(([pattern, hook]) => {
     if (typeof hook !== "function")
       throw new TypeError(
@@ -90,7 +92,7 @@ export function withHooks<T>(model: object, hooks: Readonly<Record<string, Hook>
   });
   const undo = places.map(({ path, module, hook }) => install(module, path, hook));
   try {
-    const result = f();
+    const result = eagerly("withHooks(model, hooks, f)", f);
     if (typeof (result as PromiseLike<unknown> | null | undefined)?.then === "function") {
       Promise.resolve(result).catch(() => {}); // what it may come to is of no interest now
       throw new TypeError(

@@ -11,6 +11,7 @@ export * as init from "./init.ts";
 export * from "./layernorm.ts";
 export * from "./linear.ts";
 export * from "./lora.ts";
+export * from "./lossscale.ts";
 export * from "./module.ts";
 export type { Match } from "./names.ts";
 export * from "./optimizer.ts";

@@ -1,6 +1,6 @@
 /** Layer norm with a learned scale and offset. */
 
-import { layerNorm } from "../autograd/ops.ts";
+import { addNorm, type Drop, layerNorm } from "../autograd/ops.ts";
 import { keep, ones, type Tensor, zeros } from "../src/tensor.ts";
 import { checkSizes } from "./given.ts";
 
@@ -18,7 +18,9 @@ export class LayerNorm {
     this.eps = eps;
   }
 
-  forward(x: Tensor): Tensor {
-    return layerNorm(x, this.weight, this.bias, this.eps);
+  /** @param more what is added to x beforehand, dropped where `drop` says so, in the same kernel.   [..., width] */
+  forward(x: Tensor, more: { readonly add?: Tensor; readonly drop?: Drop | null } = {}): Tensor {
+    const { weight, bias, eps } = this;
+    return more.add ? addNorm(x, more.add, weight, bias, eps, more.drop) : layerNorm(x, weight, bias, eps);
   }
 }

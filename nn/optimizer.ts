@@ -2,11 +2,12 @@
 
 import { mul, slice } from "../autograd/ops.ts";
 import { inference } from "../autograd/tape.ts";
-import { ADAM_ROW, adamw, clipScale } from "../kernels/adamw.ts";
+import { ADAM_ROW, adamw, clipScale, unscale } from "../kernels/adamw.ts";
 import { squareSumShape, sumSquares } from "../kernels/reduce.ts";
 import { SGD_ROW, sgd } from "../kernels/sgd.ts";
 import { show } from "../src/shape.ts";
-import { alike, empty, keep, run, scoped, type Tensor, zeros } from "../src/tensor.ts";
+import { alike, empty, keep, refuseRecorded, run, scoped, type Tensor, zeros } from "../src/tensor.ts";
+import type { LossScale } from "./lossscale.ts";
 import type { Stored } from "./module.ts";
 import { type Match, nearest, select } from "./names.ts";
 
@@ -18,8 +19,13 @@ export interface Optimizer {
    * One step. Nothing is read back: rate, step and clipping are data on the device.
    * @param grads a gradient for each parameter, in order.   @param rate the learning rate of this step.
    * @returns f32 [2]: the global norm of the gradients, and the factor they were scaled by.
+   * @throws Error inside a captured function: there the two halves below take its place.
    */
   step(grads: readonly Tensor[], rate: number): Tensor;
+  /** The host's half of a step: count it, and write its numbers, which are all that differs from the step before. Before each call of a captured step. */
+  advance(rate: number): void;
+  /** The device's half: the same kernels each time, with the numbers that were written last. Inside a captured function. @returns as `step`. */
+  apply(grads: readonly Tensor[]): Tensor;
   /** The state by name, for a checkpoint: "mean.{parameter}". */
   state(): Iterable<readonly [name: string, state: Tensor]>;
   /** Go on from a saved state. @throws TypeError when a tensor of it is missing or misshapen. */
@@ -30,14 +36,19 @@ export interface Optimizer {
 
 // ---- clipping ------------------------------------------------------------------------------
 
-/** f32 [2]: the norm of all gradients as one vector, and what brings it down to `most`: 1 where it is no larger, or where most is 0. */
-function normAndScale(grads: readonly Tensor[], most: number): Tensor {
+/**
+ * f32 [2]: the norm of all gradients as one vector, and what brings it down to `most`: 1 where it is no larger, or where most is 0.
+ * @param scale the factor that is in the gradients, if one is, and that the second number takes out; it moves on.
+ */
+function normAndScale(grads: readonly Tensor[], most: number, scale: LossScale | null = null): Tensor {
   return scoped(() => {
     const squares = empty([grads.length]);
     grads.forEach((x, slot) => {
       run(sumSquares, { x }, { squares }, squareSumShape(x.size, slot));
     });
-    return run(clipScale, { squares }, { clip: [2] }, { n: grads.length, most }).clip;
+    const n = grads.length;
+    if (!scale) return run(clipScale, { squares }, { clip: [2] }, { n, most }).clip;
+    return run(unscale, { squares }, { clip: [2], state: scale.state }, { n, most, ...scale.rule }).clip;
   });
 }
 
@@ -78,6 +89,8 @@ export type Options<S> = Partial<S> & {
   readonly groups?: readonly Group<S>[];
   /** Scale gradients down to this global norm; 0, the default, does not. */
   readonly clip?: number;
+  /** The factor that the loss was multiplied by: taken out of the gradients, and adjusted. Where it made one overflow, the step changes nothing. */
+  readonly scale?: LossScale | null;
 };
 
 /** What tells one optimiser from another. */
@@ -111,15 +124,16 @@ class Ruled<S extends DecaySettings> implements Optimizer {
   /** A row of numbers for each parameter, written anew at each step. */
   readonly #hyper: Tensor;
   readonly #clip: number;
+  readonly #scale: LossScale | null;
 
-  constructor(rule: Rule<S>, parameters: Iterable<readonly [string, Tensor]>, { clip = 0, groups = [], ...own }: Options<S>) {
+  constructor(rule: Rule<S>, parameters: Iterable<readonly [string, Tensor]>, { clip = 0, groups = [], scale = null, ...own }: Options<S>) {
     const where = `${rule.name}(parameters, options)`;
     const known = (given: object, names: readonly string[]) => {
       const other = Object.keys(given).find((name) => !names.includes(name));
       if (other) throw new RangeError(`${where}: there is no option "${other}"; did you mean "${nearest(other, names)}"?`);
     };
     const names = Object.keys(rule.defaults);
-    known(own, [...names, "clip", "groups"]);
+    known(own, [...names, "clip", "groups", "scale"]);
     for (const group of groups) known(group, [...names, "match", "rate"]);
     if (!(clip >= 0)) throw new RangeError(`${where}: clip must be 0 or more; got ${clip}`);
 
@@ -141,6 +155,7 @@ class Ruled<S extends DecaySettings> implements Optimizer {
 
     this.#rule = rule;
     this.#clip = clip;
+    this.#scale = scale;
     this.#slots = named.map(([name, w], i) => {
       const { decay, decays } = settings[i];
       return {
@@ -155,25 +170,36 @@ class Ruled<S extends DecaySettings> implements Optimizer {
 
   step(grads: readonly Tensor[], rate: number): Tensor {
     const where = `${this.#rule.name}.step(grads, rate)`;
+    refuseRecorded(where, "writes the step's numbers", "call advance(rate) before the captured step and apply(grads) inside f");
+    this.#check(where, grads); // before anything is counted
+    this.#advance(where, rate);
+    return this.apply(grads);
+  }
+
+  /** @throws RangeError for gradients that are not those of the parameters. */
+  #check(where: string, grads: readonly Tensor[]): void {
     if (grads.length !== this.#slots.length)
       throw new RangeError(`${where}: ${grads.length} gradients for ${this.#slots.length} parameters`);
     for (const [i, { name, w }] of this.#slots.entries())
       if (!alike(w, grads[i])) throw new RangeError(`${where}: the gradient of "${name}" is ${show(grads[i].shape)}, not ${show(w.shape)}`);
-    if (!(rate >= 0)) throw new RangeError(`${where}: rate must be 0 or more; got ${rate}`);
-    this.advance(rate);
-    return this.apply(grads);
   }
 
-  /** The host's half of a step: write its numbers, which are all that differs from the step before. */
   advance(rate: number): void {
+    const where = `${this.#rule.name}.advance(rate)`;
+    refuseRecorded(where, "writes the step's numbers", "call it before the captured step, and apply(grads) inside f");
+    this.#advance(where, rate);
+  }
+
+  #advance(where: string, rate: number): void {
+    if (!(rate >= 0)) throw new RangeError(`${where}: rate must be 0 or more; got ${rate}`);
     const t = ++this.steps;
     this.#hyper.write(this.#slots.flatMap(({ settings }) => this.#rule.numbers(settings, rate * settings.rate, t)));
   }
 
-  /** The device's half of a step: the same kernels each time, with the numbers that were written last. */
   apply(grads: readonly Tensor[]): Tensor {
+    this.#check(`${this.#rule.name}.apply(grads)`, grads);
     return scoped(() => {
-      const clip = normAndScale(grads, this.#clip);
+      const clip = normAndScale(grads, this.#clip, this.#scale);
       this.#slots.forEach(({ w, state }, slot) => {
         this.#rule.run(
           { g: grads[slot], hyper: this.#hyper, clip },
@@ -188,6 +214,7 @@ class Ruled<S extends DecaySettings> implements Optimizer {
 
   *state(): Generator<readonly [name: string, state: Tensor]> {
     for (const { state } of this.#slots) yield* state;
+    if (this.#scale) yield ["lossScale", this.#scale.state];
   }
 
   restore(steps: number, values: ReadonlyMap<string, Stored>): void {
@@ -201,7 +228,7 @@ class Ruled<S extends DecaySettings> implements Optimizer {
   }
 
   free(): void {
-    for (const [, t] of this.state()) t.free();
+    for (const { state } of this.#slots) for (const [, t] of state) t.free();
     this.#hyper.free();
   }
 }

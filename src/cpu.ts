@@ -5,9 +5,10 @@ import { type Command, callOf, paramsOf, type Region, type Reply, shares, WORTHW
 import { bottomOf, Engine, functionsOf, grow, MOST_BYTES, memoryOf } from "./cpu/engine.ts";
 import { type Control, controlFor } from "./cpu/team.ts";
 import type { Start } from "./cpu/worker.ts";
-import type { Device, Memory, OpenOptions } from "./device.ts";
+import type { Device, Memory, OpenOptions, Recording, Replay } from "./device.ts";
 import { DeviceLost, OutOfMemory } from "./errors.ts";
-import { Heap } from "./heap.ts";
+import { Heap, HeapBranch } from "./heap.ts";
+import { Branching } from "./pool.ts";
 
 /** The event loop gets a turn at a read so often, ms: work done in place would leave timers and signals unheard. */
 const TURN = 100;
@@ -19,24 +20,61 @@ const node = globalThis.process?.versions?.node ? globalThis.process : null;
 
 // ---- what the platform has -----------------------------------------------------------------
 
-const compiling = new Map<boolean, Promise<WebAssembly.Module>>();
+/** Which kernels: for memory that threads share or for plain memory; with multiplication and addition in one rounding or in two. */
+interface Build {
+  readonly shared: boolean;
+  readonly fused: boolean;
+}
 
-/** The compiled kernels, for memory that threads share or for plain memory; found by bundlers through `new URL`. */
-function kernels(shared: boolean): Promise<WebAssembly.Module> {
-  const url = shared
-    ? new URL("../kernels/cpu/kernels.shared.wasm", import.meta.url)
+/** In a module's imports: env.memory with limits (WebAssembly 3.0, 5.5.5), whose next byte is 1 for a maximum, and 2 more where it is shared. */
+const MEMORY = [..."\x03env\x06memory\x02"].map((c) => c.charCodeAt(0));
+
+/** The module for memory that threads share: nothing else in it differs. */
+function forSharing(module: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const at = module.findIndex((_, i) => MEMORY.every((byte, j) => module[i + j] === byte));
+  if (at < 0) throw new Error("it imports no memory");
+  module[at + MEMORY.length] |= 2;
+  return module;
+}
+
+const compiling = new Map<string, Promise<WebAssembly.Module>>();
+
+/** The compiled kernels, found by bundlers through `new URL`. */
+function kernels({ shared, fused }: Build): Promise<WebAssembly.Module> {
+  const url = fused
+    ? new URL("../kernels/cpu/kernels.fused.wasm", import.meta.url)
     : new URL("../kernels/cpu/kernels.wasm", import.meta.url);
   const fetched = async () => {
-    if (url.protocol !== "file:") return WebAssembly.compile(await (await fetch(url)).arrayBuffer());
-    const bytes = await node?.getBuiltinModule("node:fs/promises").readFile(url);
-    return WebAssembly.compile(new Uint8Array(bytes ?? []));
+    const bytes =
+      url.protocol === "file:" ? await node?.getBuiltinModule("node:fs/promises").readFile(url) : await (await fetch(url)).arrayBuffer();
+    const module = new Uint8Array(bytes ?? []);
+    return WebAssembly.compile(shared ? forSharing(module) : module);
   };
-  const found = compiling.get(shared) ?? fetched();
-  compiling.set(shared, found);
+  const name = `${url.href} ${shared}`;
+  const found = compiling.get(name) ?? fetched();
+  compiling.set(name, found);
   return found.catch((cause) => {
-    compiling.delete(shared);
+    compiling.delete(name);
     throw new Error(`cpu: ${url.pathname} cannot be loaded; in a checkout, run npm run build`, { cause });
   });
+}
+
+/** A module of one function: f32x4.relaxed_madd of three zeros (WebAssembly 3.0, relaxed vector instructions). */
+const RELAXED = [
+  ...[0, 0x61, 0x73, 0x6d, 1, 0, 0, 0], // magic and version
+  ...[1, 5, 1, 0x60, 0, 1, 0x7b], // a type: [] -> [v128]
+  ...[3, 2, 1, 0], // a function of that type
+  ...[10, 19, 1, 17, 0, ...[0, 0, 0].flatMap(() => [0x41, 0, 0xfd, 15]), 0xfd, 0x85, 2, 0x0b], // its body: splats of i32.const 0
+];
+
+/**
+ * Does the engine multiply and add in one rounding? Browsers do, and Node from 22; in Node 20 V8 has it finished but behind a flag, which is set
+ * here where it helps.
+ */
+function mayFuse(): boolean {
+  const can = () => WebAssembly.validate(new Uint8Array(RELAXED));
+  if (!can()) node?.getBuiltinModule("node:v8").setFlagsFromString("--experimental-wasm-relaxed-simd");
+  return can();
 }
 
 /** May threads share memory here? In a page only when it is cross-origin isolated. */
@@ -118,9 +156,19 @@ async function together(starting: readonly Promise<Started>[]): Promise<Started[
 
 // ---- who carries out the commands ----------------------------------------------------------
 
+/** A kernel on its buffers, and the command that says so to another thread. */
+interface Work {
+  readonly kernel: Kernel;
+  readonly buffers: readonly (readonly [string, Region])[];
+  readonly params: Readonly<Record<string, number>>;
+  readonly command: Command;
+}
+
 /** Carries out commands in the order they come: in place, or in a thread of its own. */
 interface Queue {
-  run(kernel: Kernel, command: Command, buffers: readonly (readonly [string, Region])[], params: Readonly<Record<string, number>>): void;
+  run(work: Work): void;
+  /** Note what is run, until the function that comes back is called: it gives all of it, to be run again. */
+  record(): () => Omit<Replay, "bytes">;
   write(to: Region, values: Values): void;
   read(from: Region): Promise<Values>;
   /** Make the memory at least so large; false when that is known not to be possible. */
@@ -135,6 +183,16 @@ interface Queue {
 function inPlace(engine: Engine): Queue {
   let turned = performance.now();
   let lost: DeviceLost | null = null;
+  let recorded: Work[] | null = null;
+  const carryOut = ({ kernel, command, buffers, params }: Work): void => {
+    try {
+      if (command.do === "call") engine.call(command);
+      else engine.loops(kernel, buffers, params);
+    } catch (error) {
+      if (error instanceof WebAssembly.RuntimeError) throw new Error(`cpu: ${kernel.name}: ${error.message}`, { cause: error });
+      throw error;
+    }
+  };
   return {
     get lost() {
       return lost;
@@ -143,9 +201,17 @@ function inPlace(engine: Engine): Queue {
       lost ??= new DeviceLost("cpu", why);
     },
     grow: (bytes) => grow(engine.memory, bytes),
-    run(kernel, command, buffers, params) {
-      if (command.do === "call") engine.call(command);
-      else engine.loops(kernel, buffers, params);
+    run(work) {
+      recorded?.push(work);
+      carryOut(work);
+    },
+    record() {
+      const list: Work[] = [];
+      recorded = list;
+      return () => {
+        recorded = null;
+        return { run: () => list.forEach(carryOut), commands: list.length, free() {} };
+      };
     },
     write: (to, values) => engine.view(to).set(values),
     async read(from) {
@@ -160,11 +226,8 @@ function inPlace(engine: Engine): Queue {
 }
 
 /** A kernel that the other thread does not know: its loops run here, between the commands before it and those after it. */
-interface Foreign {
+interface Foreign extends Omit<Work, "command"> {
   readonly do: "here";
-  readonly kernel: Kernel;
-  readonly buffers: readonly (readonly [string, Region])[];
-  readonly params: Readonly<Record<string, number>>;
 }
 
 /** In another thread: commands gather and are sent together, at the end of the current task or when somebody reads. */
@@ -174,6 +237,9 @@ class Remote implements Queue {
   readonly #knows: (kernel: Kernel) => boolean;
   readonly #short: (bytes: number) => Error;
   #waiting: (Command | Foreign)[] = [];
+  #recorded: (Command | Foreign)[] | null = null;
+  /** Lists of commands that the thread was told to keep. */
+  #lists = 0;
   #sending = false;
   #asked = 0;
   /** What went wrong in loops that ran here, until somebody reads. */
@@ -262,8 +328,49 @@ class Remote implements Queue {
     return new Promise((resolve, reject) => this.#answers.set(id, { resolve, reject }));
   }
 
-  run(kernel: Kernel, command: Command, buffers: Foreign["buffers"], params: Foreign["params"]): void {
-    this.#enqueue(command.do === "loops" && !this.#knows(kernel) ? { do: "here", kernel, buffers, params } : command);
+  run({ command, ...work }: Work): void {
+    const told: Command | Foreign = command.do === "loops" && !this.#knows(work.kernel) ? { do: "here", ...work } : command;
+    this.#recorded?.push(told);
+    this.#enqueue(told);
+  }
+
+  record(): () => Omit<Replay, "bytes"> {
+    const list: (Command | Foreign)[] = [];
+    this.#recorded = list;
+    return () => {
+      this.#recorded = null;
+      return this.#kept(list);
+    };
+  }
+
+  /** Have the thread keep a list: in pieces, between which come the kernels that it does not know. */
+  #kept(list: readonly (Command | Foreign)[]): Omit<Replay, "bytes"> {
+    const steps: (Command | Foreign)[] = [];
+    const pieces = new Map<number, Command[]>();
+    let piece: Command[] | null = null;
+    for (const told of list) {
+      if (told.do === "here") {
+        steps.push(told);
+        piece = null;
+        continue;
+      }
+      if (!piece) {
+        piece = [];
+        pieces.set(this.#lists, piece);
+        steps.push({ do: "replay", id: this.#lists++ });
+      }
+      piece.push(told);
+    }
+    for (const [id, commands] of pieces) this.#enqueue({ do: "keep", id, commands });
+    return {
+      run: () => {
+        for (const step of steps) this.#enqueue(step);
+      },
+      commands: list.length,
+      free: () => {
+        for (const id of pieces.keys()) this.#enqueue({ do: "forget", id });
+      },
+    };
   }
 
   write(to: Region, values: Values): void {
@@ -294,12 +401,14 @@ export async function openCpu({
   limit = MOST_BYTES,
   worker = !mayWait(),
   least = WORTHWHILE,
+  fused = true,
 }: OpenOptions = {}): Promise<Device> {
   if (wanted !== undefined && !(Number.isInteger(wanted) && wanted >= 1))
     throw new RangeError(`open("cpu", { threads }): threads are 1 or more; got ${wanted}`);
   const threads = mayShare() ? (wanted ?? Math.min(cores(), MOST_THREADS)) : 1;
   const shared = threads > 1;
-  const module = await kernels(shared);
+  const build = { shared, fused: fused && mayFuse() };
+  const module = await kernels(build);
   const control: Control | null = shared ? controlFor(threads) : null;
   // A worker that shares nothing makes its own memory; else all work on this one.
   const memory = shared || !worker ? memoryOf(shared) : null;
@@ -325,6 +434,7 @@ export async function openCpu({
     bottom = team[0].bottom;
   }
   const heap = new Heap(bottom, Math.min(limit, MOST_BYTES), (bytes) => queue.grow(bytes), outOfMemory);
+  const blocks = new Branching<number>(heap, (root) => new HeapBranch(root));
 
   let closed = false;
   const check = () => {
@@ -343,13 +453,13 @@ export async function openCpu({
 
   return {
     name: "cpu",
-    description: `WebAssembly SIMD, ${threads === 1 ? "one thread" : `${threads} threads`}${worker ? ", in a worker" : ""}`,
+    description: `WebAssembly ${build.fused ? "relaxed " : ""}SIMD, ${threads === 1 ? "one thread" : `${threads} threads`}${worker ? ", in a worker" : ""}`,
     memory: heap,
     allocate(dtype: Dtype, length: number): Region {
       check();
-      return { dtype, length, address: heap.take(bytesOf(dtype, length)) };
+      return { dtype, length, address: blocks.take(bytesOf(dtype, length)) };
     },
-    free: (region) => heap.give(regionOf(region).address),
+    free: (region) => blocks.give(regionOf(region).address),
     upload(to, values) {
       check();
       queue.write(regionOf(to), valuesOf(to.dtype, values));
@@ -358,20 +468,46 @@ export async function openCpu({
       check();
       const named = Object.entries(buffers) as [string, Region][];
       const { compiled } = kernel;
-      if (!compiled) return queue.run(kernel, { do: "loops", kernel: variantOf(kernel), buffers: named, params }, named, params);
+      const enqueue = (command: Command) => queue.run({ kernel, buffers: named, params, command });
+      if (!compiled) return enqueue({ do: "loops", kernel: variantOf(kernel), buffers: named, params });
       const parts = shares(compiled, params, threads, least);
       const addresses = compiled.buffers.map((name) => (name === null ? 0 : regionOf(buffers[name]).address));
       const scratch: number[] = [];
       try {
-        if (compiled.scratch)
-          for (const count of parts.pieces) scratch.push(heap.take(compiled.scratch(paramsOf(params, parts.split, count))));
-        queue.run(kernel, callOf(kernel, compiled, addresses, params, parts, scratch), named, params);
-      } catch (error) {
-        if (error instanceof WebAssembly.RuntimeError) throw new Error(`cpu: ${kernel.name}: ${error.message}`, { cause: error });
-        throw error;
+        if (compiled.scratch) {
+          const bytes = compiled.scratch(paramsOf(params, parts.split, parts.pieces[0])); // no part has more
+          const own = parts.pieces.length > 1 && !compiled.finish;
+          for (let i = 0; i < (own ? threads : 1); i++) scratch.push(blocks.take(bytes));
+        }
+        enqueue(callOf(kernel, compiled, addresses, params, parts, scratch));
+        const { finish } = compiled;
+        if (finish) enqueue(callOf(kernel, { ...compiled, name: finish }, addresses, params, shares(compiled, params, 1, least), scratch));
       } finally {
-        for (const address of scratch) heap.give(address); // the queue keeps order: whoever takes it next writes after this
+        for (const address of scratch) blocks.give(address); // the queue keeps order: whoever takes it next writes after this
       }
+    },
+    record(): Recording {
+      check();
+      const branch = blocks.begin();
+      const recorded = queue.record();
+      return {
+        end() {
+          blocks.end();
+          const { commands, run, free } = recorded();
+          return {
+            run() {
+              check();
+              run();
+            },
+            commands,
+            bytes: branch.reserved,
+            free() {
+              free();
+              branch.close();
+            },
+          };
+        },
+      };
     },
     async read(region): Promise<Values> {
       check();

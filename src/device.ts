@@ -1,6 +1,7 @@
 /** Where buffers live and kernels run: one interface, three devices, and the choice among them. */
 
 import type { Dtype, Kernel, Values } from "../kernels/kernel.ts";
+import type { Choices, Table } from "./choices.ts";
 import { checkOptions } from "./options.ts";
 
 export type DeviceName = "webgpu" | "cpu" | "reference";
@@ -10,6 +11,24 @@ export interface Memory {
   readonly dtype: Dtype;
   /** Elements. */
   readonly length: number;
+}
+
+/** What was recorded: kernels on their buffers, to be run again. */
+export interface Replay {
+  /** Enqueue all of it, in order: nothing is checked, allocated or bound. */
+  run(): void;
+  /** Kernels it enqueues. */
+  readonly commands: number;
+  /** Bytes that nobody else may use: of all that was allocated while it was recorded. */
+  readonly bytes: number;
+  /** Give its memory back: at once what no tensor holds, the rest when it is freed. */
+  free(): void;
+}
+
+/** A recording that goes on: what is run is noted, and what is allocated belongs to it. */
+export interface Recording {
+  /** End it. */
+  end(): Replay;
 }
 
 export interface Device {
@@ -27,6 +46,13 @@ export interface Device {
   run(kernel: Kernel, buffers: Readonly<Record<string, Memory>>, params: Readonly<Record<string, number>>): void;
   /** Wait for all that was enqueued, and copy the buffer out: the only await. @throws Error for anything that went wrong on the device. */
   read(memory: Memory): Promise<Values>;
+  /**
+   * Note, until the recording ends, what is run. What is allocated meanwhile stays with it, so that a replay finds its buffers as they were; buffers
+   * from before must be kept by whoever records. `capture` is made of it.
+   */
+  record?(): Recording;
+  /** Which of a kernel's alternatives it takes, by sizes. */
+  readonly choices?: Choices;
   /** Compile what these kernels need, all together, so that their first run does not wait for it. */
   prepare?(kernels: readonly Kernel[]): Promise<void>;
   /** Let go of everything. The device is of no use afterwards. */
@@ -45,6 +71,27 @@ export interface OpenOptions {
   readonly worker?: boolean;
   /** Work, in numbers touched, below which the cpu device wakes no other thread: 0 to share everything, for tests. */
   readonly least?: number;
+  /** Let the cpu device multiply and add in one rounding where the engine can: a third faster. false for the bits of one that cannot. Default true. */
+  readonly fused?: boolean;
+  /**
+   * "mixed" lets WebGPU round what matrix products multiply to f16, where a calibration found that faster; sums stay f32. Default "f32": they are not
+   * rounded. The cpu device never does.
+   */
+  readonly precision?: "f32" | "mixed";
+  /** Ask WebGPU for what is a draft yet: matrix units (tensor cores). They are used where a calibration found them right. Default false. */
+  readonly experimental?: boolean;
+  /**
+   * Which ways of writing kernels are fastest on this adapter: true to find out now, a table that was found before, or a store to take it from and to
+   * keep what is found in. Default: a rule by sizes alone.
+   */
+  readonly calibrate?: boolean | Table | Store;
+}
+
+/** Where a calibration is kept between runs: a file, or whatever a page has. */
+export interface Store {
+  /** What was saved; null where nothing was. */
+  load(): Promise<unknown>;
+  save(table: Table): Promise<void>;
 }
 
 let chosen: Device | null = null;
@@ -109,12 +156,29 @@ export async function reopen(old: Device = device()): Promise<Device> {
 
 /** The same as `open`, with the reason for the choice, and without making it the current one. */
 export async function choose(name: "auto" | DeviceName = "auto", options: OpenOptions = {}): Promise<Choice> {
-  checkOptions("open(name, options)", options, ["gpu", "limit", "threads", "worker", "least"]);
+  checkOptions("open(name, options)", options, [
+    ...(["gpu", "limit", "threads", "worker", "least", "fused"] as const),
+    ...(["precision", "experimental", "calibrate"] as const),
+  ]);
   if (options.limit !== undefined && !(typeof options.limit === "number" && options.limit > 0))
     throw new RangeError(`open(name, { limit }): a limit is a number of bytes; got ${String(options.limit)}`);
+  if (options.precision !== undefined && options.precision !== "f32" && options.precision !== "mixed")
+    throw new RangeError(`open(name, { precision }): a precision is "f32" or "mixed"; got ${String(options.precision)}`);
   const choice = await find(name, options);
+  if (options.calibrate && choice.device.choices) await tune(choice.device, options.calibrate);
   opened.set(choice.device, [choice.device.name as DeviceName, options]);
   return choice;
+}
+
+/** Choose among alternatives as asked. A device that this cannot be done on is closed. */
+async function tune(on: Device, how: true | Table | Store): Promise<void> {
+  try {
+    if (how !== true && "tried" in how) on.choices?.use(how);
+    else await (await import("./calibrate.ts")).calibrate(on, how === true ? {} : { store: how });
+  } catch (error) {
+    on.close();
+    throw error;
+  }
 }
 
 async function find(name: "auto" | DeviceName, options: OpenOptions): Promise<Choice> {
@@ -131,7 +195,7 @@ async function find(name: "auto" | DeviceName, options: OpenOptions): Promise<Ch
     case "auto": {
       if (options.gpu) return { device: await openWebGpu(), reason: given };
       const { findAdapter, isSoftware } = await import("./webgpu.ts");
-      const adapter = await findAdapter();
+      const adapter = await findAdapter(options);
       if (adapter && !isSoftware(adapter)) return { device: await openWebGpu(), reason: "the WebGPU adapter is hardware" };
       const reason = adapter ? "the WebGPU adapter is software, slower than the compiled kernels of cpu" : "there is no WebGPU adapter";
       return { device: await openCpu(), reason };

@@ -1,14 +1,68 @@
 /** Addresses in one memory that grows: the smallest free stretch that fits is taken, and neighbours merge when they come back. */
 
+import type { Branch, Source } from "./pool.ts";
+
 /** What a vector load likes best, bytes. */
 const ALIGNMENT = 16;
+
+/** What is taken for a request, bytes. */
+const sizeOf = (bytes: number): number => Math.max(1, Math.ceil(bytes / ALIGNMENT)) * ALIGNMENT;
 
 interface Stretch {
   at: number;
   size: number;
 }
 
-export class Heap {
+/** Free memory, by address; no two stretches touch. */
+class Stretches {
+  readonly #all: Stretch[] = [];
+
+  /** So much of the smallest that fits below the limit. */
+  take(size: number, limit = Number.POSITIVE_INFINITY): number | undefined {
+    let best = -1;
+    for (let i = 0; i < this.#all.length; i++) {
+      const { at, size: room } = this.#all[i];
+      if (room >= size && at + size <= limit && (best < 0 || room < this.#all[best].size)) best = i;
+    }
+    if (best < 0) return undefined;
+    const stretch = this.#all[best];
+    const { at } = stretch;
+    stretch.at += size;
+    stretch.size -= size;
+    if (stretch.size === 0) this.#all.splice(best, 1);
+    return at;
+  }
+
+  give(at: number, size: number): void {
+    const next = this.#after(at);
+    const [left, right] = [this.#all[next - 1], this.#all[next]];
+    const joinsLeft = left !== undefined && left.at + left.size === at;
+    const joinsRight = right !== undefined && at + size === right.at;
+    if (joinsLeft) left.size += size + (joinsRight ? right.size : 0);
+    if (joinsLeft && joinsRight) this.#all.splice(next, 1);
+    else if (joinsRight && !joinsLeft) Object.assign(right, { at, size: size + right.size });
+    else if (!joinsLeft) this.#all.splice(next, 0, { at, size });
+  }
+
+  /** Where the stretch begins that ends at an address: that address, where there is none. */
+  before(end: number): number {
+    const left = this.#all[this.#after(end) - 1];
+    return left !== undefined && left.at + left.size === end ? left.at : end;
+  }
+
+  /** The place of the first that lies after an address. */
+  #after(at: number): number {
+    let [low, high] = [0, this.#all.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#all[middle].at < at) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
+
+export class Heap implements Source<number> {
   /** Bytes taken now, taken at most, and all that was ever reached. */
   live = 0;
   peak = 0;
@@ -17,8 +71,7 @@ export class Heap {
   limit: number;
   readonly #bottom: number;
   #top: number;
-  /** By address; no two touch. */
-  readonly #free: Stretch[] = [];
+  readonly #free = new Stretches();
   readonly #sizes = new Map<number, number>();
   readonly #grow: (bytes: number) => boolean;
   readonly #fail: (asked: number) => Error;
@@ -37,8 +90,8 @@ export class Heap {
 
   /** The address of `bytes` of whatever. @throws what `fail` makes, when there is no room; nothing has changed then. */
   take(bytes: number): number {
-    const size = Math.max(1, Math.ceil(bytes / ALIGNMENT)) * ALIGNMENT;
-    const at = this.#fit(size) ?? this.#extend(size);
+    const size = sizeOf(bytes);
+    const at = this.#free.take(size, this.limit) ?? this.#extend(size);
     if (at === undefined) throw this.#fail(bytes);
     this.#sizes.set(at, size);
     this.live += size;
@@ -52,50 +105,62 @@ export class Heap {
     if (size === undefined) return;
     this.#sizes.delete(at);
     this.live -= size;
-    const next = this.#after(at);
-    const [left, right] = [this.#free[next - 1], this.#free[next]];
-    const joinsLeft = left !== undefined && left.at + left.size === at;
-    const joinsRight = right !== undefined && at + size === right.at;
-    if (joinsLeft) left.size += size + (joinsRight ? right.size : 0);
-    if (joinsLeft && joinsRight) this.#free.splice(next, 1);
-    else if (joinsRight && !joinsLeft) Object.assign(right, { at, size: size + right.size });
-    else if (!joinsLeft) this.#free.splice(next, 0, { at, size });
-  }
-
-  /** The place among the free stretches of the first that lies after an address. */
-  #after(at: number): number {
-    let [low, high] = [0, this.#free.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#free[middle].at < at) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
-
-  #fit(size: number): number | undefined {
-    let best = -1;
-    for (let i = 0; i < this.#free.length; i++) {
-      const { at, size: room } = this.#free[i];
-      if (room >= size && at + size <= this.limit && (best < 0 || room < this.#free[best].size)) best = i;
-    }
-    if (best < 0) return undefined;
-    const stretch = this.#free[best];
-    const { at } = stretch;
-    stretch.at += size;
-    stretch.size -= size;
-    if (stretch.size === 0) this.#free.splice(best, 1);
-    return at;
+    this.#free.give(at, size);
   }
 
   /** From the top, and what is free just below it. */
   #extend(size: number): number | undefined {
-    const last = this.#free.at(-1);
-    const at = last && last.at + last.size === this.#top ? last.at : this.#top;
-    if (at + size > this.limit || !this.#grow(at + size)) return undefined;
-    if (at !== this.#top) this.#free.pop();
-    this.#top = at + size;
-    this.reserved = this.#top - this.#bottom;
+    const at = this.#free.before(this.#top);
+    const end = at + size;
+    if (end > this.limit || !this.#grow(end)) return undefined;
+    this.#free.give(this.#top, end - this.#top);
+    this.#top = end;
+    this.reserved = end - this.#bottom;
+    return this.#free.take(size);
+  }
+}
+
+/** Stretches of a heap for somebody's own. They go back together, since what is taken here may lie across several. */
+export class HeapBranch implements Branch<number> {
+  live = 0;
+  reserved = 0;
+  readonly #root: Source<number>;
+  readonly #stretches: number[] = [];
+  readonly #free = new Stretches();
+  readonly #sizes = new Map<number, number>();
+  #closed = false;
+
+  constructor(root: Source<number>) {
+    this.#root = root;
+  }
+
+  take(bytes: number): number {
+    const size = sizeOf(bytes);
+    const at = this.#free.take(size) ?? this.#extend(size);
+    this.#sizes.set(at, size);
+    this.live += size;
+    return at;
+  }
+
+  give(at: number): void {
+    const size = this.#sizes.get(at) ?? 0;
+    this.#sizes.delete(at);
+    this.live -= size;
+    this.#free.give(at, size);
+    if (this.#closed) this.close();
+  }
+
+  close(): void {
+    this.#closed = true;
+    if (this.live > 0) return;
+    for (const at of this.#stretches.splice(0)) this.#root.give(at);
+    this.reserved = 0;
+  }
+
+  #extend(size: number): number {
+    const at = this.#root.take(size);
+    this.#stretches.push(at);
+    this.reserved += size;
     return at;
   }
 }

@@ -10,6 +10,8 @@ export * from "../autograd/ops.ts";
 export { StepKey } from "../autograd/stepkey.ts";
 export { type Application, accumulate, type Back, inference, op, type ValueAndGrad, valueAndGrad, vjp } from "../autograd/tape.ts";
 export {
+  type Alternative,
+  type Alternatives,
   type Arrays,
   type Compiled,
   type Dtype,
@@ -20,6 +22,7 @@ export {
   kernel,
   LANES,
   lanes,
+  type MatrixUnit,
   type Named,
   type Params,
   type Pass,
@@ -34,10 +37,22 @@ export {
 export { IGNORED } from "../kernels/loss.ts";
 export type { Pair } from "../kernels/random.ts";
 export { eachColumn, eachRow } from "../kernels/rows.ts";
+export {
+  type CalibrateOptions,
+  type Calibration,
+  calibrate,
+  type Finding,
+  fileStore,
+  type Request,
+  type Trial,
+  transformerProblems,
+} from "./calibrate.ts";
+export { ahead, type Captured, capture } from "./capture.ts";
+export { type Abilities, Choices, type Table, type Tried } from "./choices.ts";
 export * from "./device.ts";
 export { DeviceLost, OutOfMemory, type Shortage } from "./errors.ts";
 export { Key } from "./key.ts";
 export { bind, broadcast, type Shape } from "./shape.ts";
-export { type Needs, needs, prepare } from "./shapes.ts";
+export { type Needs, needs, type Problem, prepare } from "./shapes.ts";
 export * from "./stream.ts";
 export { empty, full, integers, keep, normal, ones, run, scoped, Tensor, tensor, zeros } from "./tensor.ts";

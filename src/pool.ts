@@ -13,6 +13,13 @@ export function sizeClass(bytes: number): number {
 /** How much larger than asked a free block may be: beyond that a new one is made. */
 const MOST_WASTE = 2;
 
+/** Where blocks come from. */
+export interface Source<Block> {
+  /** A block of at least so many bytes. @throws when there is no memory for it. */
+  take(bytes: number): Block;
+  give(block: Block): void;
+}
+
 /** What a pool is made of. */
 export interface Blocks<Block> {
   /** A block of so many bytes; throws when there is no memory for it. */
@@ -26,7 +33,7 @@ export interface Blocks<Block> {
 }
 
 /** Blocks of one device. `live` counts what tensors hold, `reserved` all that there is; both in bytes, as blocks are large. */
-export class Pool<Block> {
+export class Pool<Block> implements Branch<Block> {
   live = 0;
   peak = 0;
   reserved = 0;
@@ -34,6 +41,7 @@ export class Pool<Block> {
   readonly #free = new Map<number, Block[]>();
   readonly #sizes = new Map<Block, number>();
   readonly #blocks: Blocks<Block>;
+  #closed = false;
 
   constructor(blocks: Blocks<Block>) {
     this.#blocks = blocks;
@@ -57,6 +65,7 @@ export class Pool<Block> {
     const free = this.#free.get(size);
     if (free) free.push(block);
     else this.#free.set(size, [block]);
+    if (this.#closed) this.trim();
   }
 
   /** Forget a block that somebody holds, and that is of no use. */
@@ -81,6 +90,12 @@ export class Pool<Block> {
     this.#free.clear();
   }
 
+  /** Destroy every block: now, or when it comes back. */
+  close(): void {
+    this.#closed = true;
+    this.trim();
+  }
+
   /** The smallest free block of these sizes. */
   #reuse(least: number, most: number): Block | undefined {
     if (this.#free.get(least)?.length) return this.#free.get(least)?.pop();
@@ -100,5 +115,57 @@ export class Pool<Block> {
     this.#sizes.set(block, size);
     this.reserved += size;
     return block;
+  }
+}
+
+/** A part of a source, for itself. */
+export interface Branch<Block> extends Source<Block> {
+  /** Bytes that it has of the source. */
+  readonly reserved: number;
+  /** Give all of it back to the source: now, or when nobody holds any of it. */
+  close(): void;
+}
+
+/** A pool whose blocks come from another source. */
+export const poolOn = <Block>(root: Source<Block>): Pool<Block> =>
+  new Pool({ make: (size) => root.take(size), destroy: (block) => root.give(block) });
+
+/**
+ * A source on which recordings have branches: what is taken while one grows belongs to it, and what comes back in that time is taken again there. So
+ * buffers that are not needed at the same time share their memory, and nobody else ever writes to what a replay uses.
+ */
+export class Branching<Block> implements Source<Block> {
+  readonly #root: Source<Block>;
+  readonly #branch: (root: Source<Block>) => Branch<Block>;
+  /** Whose a block is, while somebody holds it. */
+  readonly #owner = new Map<Block, Branch<Block>>();
+  #growing: Branch<Block> | null = null;
+
+  constructor(root: Source<Block>, branch: (root: Source<Block>) => Branch<Block>) {
+    this.#root = root;
+    this.#branch = branch;
+  }
+
+  take(bytes: number): Block {
+    if (!this.#growing) return this.#root.take(bytes);
+    const block = this.#growing.take(bytes);
+    this.#owner.set(block, this.#growing);
+    return block;
+  }
+
+  give(block: Block): void {
+    const owner = this.#owner.get(block) ?? this.#root;
+    this.#owner.delete(block);
+    owner.give(block);
+  }
+
+  /** Begin a branch, from which all is taken until `end`. */
+  begin(): Branch<Block> {
+    this.#growing = this.#branch(this.#root);
+    return this.#growing;
+  }
+
+  end(): void {
+    this.#growing = null;
   }
 }

@@ -10,17 +10,32 @@ export interface Shapes extends Device {
   readonly name: "shapes";
   /** Every kernel that was asked for, once. */
   readonly kernels: ReadonlySet<Kernel>;
+  /** Every problem that was set to a kernel which has alternatives, once. */
+  readonly problems: readonly Problem[];
 }
 
-/** Open it. While it is the current device, tensors of other devices may be arguments too, and are not written to. */
-export function openShapes(): Shapes {
+/** A kernel and the sizes it is run with. */
+export interface Problem {
+  readonly kernel: Kernel;
+  readonly params: Readonly<Record<string, number>>;
+}
+
+/**
+ * Open it. While it is the current device, tensors of other devices may be arguments too, and are not written to.
+ * @param plans the device whose choice among alternatives counts.
+ */
+export function openShapes(plans?: Device): Shapes {
   const kernels = new Set<Kernel>();
+  const problems = new Map<string, Problem>();
   const pool = new Pool<{ readonly bytes: number }>({ make: (bytes) => ({ bytes }) });
   const blocks = new WeakMap<object, { readonly bytes: number }>();
   return {
     name: "shapes",
     description: "sizes alone",
     kernels,
+    get problems() {
+      return [...problems.values()];
+    },
     memory: pool,
     allocate(dtype, length) {
       const memory = { dtype, length };
@@ -32,7 +47,9 @@ export function openShapes(): Shapes {
       if (block) pool.give(block);
     },
     upload() {},
-    run(kernel, _, params) {
+    run(asked, _, params) {
+      if (asked.alternatives) problems.set(`${asked.name} ${Object.values(params).join(" ")}`, { kernel: asked, params });
+      const kernel = plans?.choices?.plan(asked, params) ?? asked;
       kernels.add(kernel);
       const scratch = Object.values(kernel.scratch ?? {}).map(({ dtype, length }) => pool.take(bytesOf(dtype, length(params))));
       for (const block of scratch) pool.give(block);
@@ -49,13 +66,15 @@ export interface Needs {
   readonly bytes: number;
   /** The kernels it runs. */
   readonly kernels: readonly Kernel[];
+  /** The problems that those of them with alternatives are set: what `calibrate` can be given. */
+  readonly problems: readonly Problem[];
 }
 
-/** The needs of f, found without computing anything. What f makes is freed. */
-export function needs(f: () => unknown): Needs {
-  const shapes = openShapes();
+/** The needs of f, found without computing anything; of `on`, where devices differ. What f makes is freed. */
+export function needs(f: () => unknown, on?: Device): Needs {
+  const shapes = openShapes(on);
   withDevice(shapes, () => scoped(() => void f()));
-  return { bytes: shapes.memory.peak, kernels: [...shapes.kernels] };
+  return { bytes: shapes.memory.peak, kernels: [...shapes.kernels], problems: shapes.problems };
 }
 
 /**
@@ -68,7 +87,7 @@ export function needs(f: () => unknown): Needs {
  * @throws OutOfMemory, with the figure, when that is more than the device has; whatever f throws: a shape that does not fit shows here.
  */
 export async function prepare(f: () => unknown, on: Device = device()): Promise<Needs> {
-  const found = needs(f);
+  const found = needs(f, on);
   const { live, limit } = on.memory;
   if (live + found.bytes > limit)
     throw new OutOfMemory(

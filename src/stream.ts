@@ -63,34 +63,43 @@ export function tilesOf(spans: readonly Span[], rows: number): number[] {
 /** The most tiles that cells of any lengths can take in a stream: every cell, and the tail, may waste a part of one. */
 export const mostTiles = (rows: number, cells: number): number => Math.ceil(rows / TILE) + cells + 1;
 
-/** Tables for cells of the given lengths, of which those spans count. */
-function tables(lengths: readonly number[], counted: readonly Span[], capacities: Capacities): Segments {
+/** The rows of each cell that count: all but `head` first and `tail` last ones. */
+const partsOf = (lengths: readonly number[], head: number, tail: number): Span[] =>
+  spansOf(lengths).map(([from, to]) => [from + head, Math.max(from + head, to - tail)]);
+
+/** What the tables hold for cells of the given lengths, of which those spans count. @throws RangeError when that does not fit. */
+function numbersOf(where: string, lengths: readonly number[], counted: readonly Span[], { rows, cells, tiles: room }: Capacities) {
   const used = lengths.reduce((a, b) => a + b, 0);
-  const rows = capacities.rows ?? used;
-  const count = capacities.cells ?? lengths.length;
+  const size = rows ?? used;
+  const count = cells ?? lengths.length;
   if (lengths.some((length) => !Number.isInteger(length) || length < 0))
-    throw new RangeError(`segments(lengths): lengths are non-negative integers; got ${lengths.join(", ")}`);
-  if (used > rows || lengths.length > count)
+    throw new RangeError(`${where}: lengths are non-negative integers; got ${lengths.join(", ")}`);
+  if (used > size || lengths.length > count)
     throw new RangeError(
-      `segments(lengths): ${lengths.length} cells of ${used} rows do not fit ${count} cells of ${rows} rows; use a smaller batch`,
+      `${where}: ${lengths.length} cells of ${used} rows do not fit ${count} cells of ${size} rows; use a smaller batch`,
     );
 
   const spans = new Uint32Array(2 * count).fill(used);
-  const owner = new Uint32Array(rows).fill(NOBODY);
+  const owner = new Uint32Array(size).fill(NOBODY);
   counted.forEach(([from, to], cell) => {
     spans.set([from, to], 2 * cell);
     owner.fill(cell, from, to);
   });
-  const made = tilesOf(counted, rows);
-  const tiles = new Uint32Array(FIELDS * (capacities.tiles ?? made.length / FIELDS));
+  const made = tilesOf(counted, size);
+  const tiles = new Uint32Array(FIELDS * (room ?? made.length / FIELDS));
   if (made.length > tiles.length)
-    throw new RangeError(`segments(lengths): ${made.length / FIELDS} attention tiles do not fit ${tiles.length / FIELDS}`);
+    throw new RangeError(`${where}: ${made.length / FIELDS} attention tiles do not fit ${tiles.length / FIELDS}`);
   tiles.set(made);
+  return { lengths: counted.map(([from, to]) => to - from), spans, owner, tiles };
+}
+
+function tables(lengths: readonly number[], counted: readonly Span[], capacities: Capacities): Segments {
+  const { spans, owner, tiles, ...numbers } = numbersOf("segments(lengths)", lengths, counted, capacities);
   return {
-    rows,
-    count,
-    lengths: counted.map(([from, to]) => to - from),
-    spans: integers(spans, [count, 2]),
+    ...numbers,
+    rows: owner.length,
+    count: spans.length / 2,
+    spans: integers(spans, [spans.length / 2, 2]),
     owner: integers(owner),
     tiles: integers(tiles, [tiles.length / FIELDS, FIELDS]),
   };
@@ -105,10 +114,30 @@ export const segments = (lengths: readonly number[], capacities: Capacities = {}
 
 /** A part of each cell: its rows without `head` first and `tail` last ones, such as <cls> and <eos>, which are dead here. @throws as `segments`. */
 export function inner(lengths: readonly number[], head: number, tail: number, capacities: Capacities = {}): Segments {
-  const parts = spansOf(lengths).map(([from, to]): Span => [from + head, Math.max(from + head, to - tail)]);
   const { cells = lengths.length, tiles } = capacities;
   // the dead rows before each part take a tile more
-  return tables(lengths, parts, tiles === undefined ? capacities : { ...capacities, tiles: tiles + cells });
+  return tables(lengths, partsOf(lengths, head, tail), tiles === undefined ? capacities : { ...capacities, tiles: tiles + cells });
+}
+
+/**
+ * Write the tables of other cells in the place of these: for a captured step, whose next batch has other lengths.
+ * @param part of tables that `inner` made: the rows to leave out of each cell, as they were told there.
+ * @throws RangeError when the cells do not fit the tables as they were made; nothing is written then.
+ */
+export function rewriteSegments(
+  made: Segments,
+  lengths: readonly number[],
+  part: { readonly head?: number; readonly tail?: number } = {},
+): void {
+  const where = "rewriteSegments(segments, lengths)";
+  checkOptions(where, part, ["head", "tail"]);
+  const { head = 0, tail = 0 } = part;
+  const capacities = { rows: made.rows, cells: made.count, tiles: made.tiles.shape[0] };
+  const { spans, owner, tiles, ...numbers } = numbersOf(where, lengths, partsOf(lengths, head, tail), capacities);
+  Object.assign(made, numbers);
+  made.spans.write(spans);
+  made.owner.write(owner);
+  made.tiles.write(tiles);
 }
 
 /**
@@ -120,7 +149,7 @@ export interface Index {
   readonly rows: number;
   /** u32 [M]: the row each place names. */
   readonly values: Tensor;
-  /** Does every place count? Not where `count` or `frozen` leaves some out. */
+  /** Does every place count, whatever the values? Not where `count` or `frozen` may leave some out. */
   readonly whole: boolean;
   /** The inverse: `order` u32 [M], places grouped by the row they name, and `starts` u32 [rows + 1], where each row's group begins. */
   readonly inverse: { readonly order: Tensor; readonly starts: Tensor } | null;
@@ -135,28 +164,67 @@ export interface IndexOptions {
   readonly gradients?: boolean;
 }
 
+/** The places of an index that count, grouped by the row that they name. @throws RangeError for a value that is no row, and a wrong count. */
+function inverted(
+  where: string,
+  values: ArrayLike<number>,
+  rows: number,
+  { count = values.length, frozen = -1 }: IndexOptions,
+  places = values.length,
+) {
+  if (!(Number.isInteger(count) && count >= 0 && count <= values.length))
+    throw new RangeError(`${where}: count is ${count}, but there are ${values.length} values; give how many of them count`);
+  const starts = new Uint32Array(rows + 1);
+  for (let i = 0; i < values.length; i++) {
+    const row = values[i];
+    if (!(row >= 0 && row < rows && Number.isInteger(row)))
+      throw new RangeError(`${where}: values[${i}] is ${row}, but there are ${rows} rows; give one from 0 to ${rows - 1}`);
+    if (i < count && row !== frozen) starts[row + 1]++;
+  }
+  for (let row = 0; row < rows; row++) starts[row + 1] += starts[row];
+  const order = new Uint32Array(places);
+  const next = starts.slice(0, rows);
+  for (let i = 0; i < count; i++) if (values[i] !== frozen) order[next[values[i]]++] = i;
+  return { order, starts };
+}
+
+/** Do these options let every place count? */
+const counts = ({ count, frozen }: IndexOptions): boolean => count === undefined && frozen === undefined;
+
 /**
  * An index of places into a table of `rows`.
  * @param options `count`: places that count; those after it read their row and give it no gradient (the dead tail); default: all. `frozen`: a row
  *   that gets no gradient, as PyTorch's padding_idx. `gradients`: false leaves the inverse out, where nothing will be added up again.
- * @throws RangeError for a value that is not a row.
+ * @throws RangeError for a value that is not a row, and for a count of more values than there are.
  */
 export function index(values: ArrayLike<number>, rows: number, options: IndexOptions = {}): Index {
   checkOptions("index(values, rows, options)", options, ["count", "frozen", "gradients"]);
-  const { count = values.length, frozen = -1, gradients = true } = options;
-  for (let i = 0; i < values.length; i++) {
-    const row = values[i];
-    if (!(row >= 0 && row < rows && Number.isInteger(row)))
-      throw new RangeError(`index(values, rows): values[${i}] is ${row}, but there are ${rows} rows; give one from 0 to ${rows - 1}`);
-  }
-  let whole = count === values.length;
-  for (let i = 0; i < count; i++) whole &&= values[i] !== frozen;
-  if (!gradients) return { rows, values: integers(values), whole, inverse: null };
-  const starts = new Uint32Array(rows + 1);
-  for (let i = 0; i < count; i++) if (values[i] !== frozen) starts[values[i] + 1]++;
-  for (let row = 0; row < rows; row++) starts[row + 1] += starts[row];
-  const order = new Uint32Array(values.length);
-  const next = starts.slice(0, rows);
-  for (let i = 0; i < count; i++) if (values[i] !== frozen) order[next[values[i]]++] = i;
-  return { rows, values: integers(values), whole, inverse: { order: integers(order), starts: integers(starts) } };
+  const { order, starts } = inverted("index(values, rows)", values, rows, options);
+  const inverse = options.gradients === false ? null : { order: integers(order), starts: integers(starts) };
+  return { rows, values: integers(values), whole: counts(options), inverse };
+}
+
+/**
+ * Write other values in the place of an index's: for a captured step, whose next batch has other tokens. Fewer values than it has places leave the
+ * rest for the dead tail.
+ * @param options as `index` took them.
+ * @throws RangeError for more values than there are places, a value that is not a row, and places left out of an index that counts all of its own: then
+ *   nothing is written.
+ */
+export function rewriteIndex(made: Index, values: ArrayLike<number>, options: Omit<IndexOptions, "gradients"> = {}): void {
+  const where = "rewriteIndex(index, values)";
+  checkOptions(where, options, ["count", "frozen"]);
+  const places = made.values.size;
+  if (values.length > places)
+    throw new RangeError(`${where}: ${values.length} values do not fit the ${places} places that the index was made with; make it larger`);
+  const { order, starts } = inverted(where, values, made.rows, options, places);
+  if (made.whole && !(counts(options) && values.length === places))
+    throw new RangeError(
+      `${where}: all ${places} places of the index count, but of ${values.length} values some would be left out; make it with { count }, or give as many without options`,
+    );
+  const all = new Uint32Array(places);
+  all.set(values);
+  made.values.write(all);
+  made.inverse?.order.write(order);
+  made.inverse?.starts.write(starts);
 }

@@ -16,6 +16,7 @@ class Storage {
   constructor(on: Device, memory: Memory) {
     this.device = on;
     this.memory = memory;
+    recorded?.made.add(this);
   }
   add(): void {
     this.#tensors++;
@@ -80,6 +81,7 @@ export class Tensor {
   get memory(): Memory {
     if (this.#holds === 0) throw new Freed(this.shape);
     noted?.add(this);
+    if (recorded) use(recorded, this.#storage);
     return this.#storage.memory;
   }
 
@@ -104,22 +106,36 @@ export class Tensor {
     return this.toString();
   }
 
-  /** Wait for the device and copy the values out, row-major; those of f16 as f32. The only await of the framework. */
-  async data(): Promise<Values> {
+  /**
+   * Wait for the device and copy the values out, row-major; those of f16 as f32. The only await of the framework. The copy is that of the moment of the
+   * call: what is enqueued later, though before anybody waits, does not change it.
+   */
+  data(): Promise<Values> {
+    refuseRecorded("data()", "reads numbers", "return the tensor, and read it after the step");
+    return this.#read();
+  }
+
+  async #read(): Promise<Values> {
     const values = await this.device.read(this.memory);
     return this.dtype === "f16" ? Float32Array.from(values, fromHalf) : values;
   }
 
   /** The value of a tensor of one number. @throws RangeError for any other. */
-  async item(): Promise<number> {
+  item(): Promise<number> {
+    refuseRecorded("item()", "reads a number", "return the tensor, and read it after the step");
+    return this.#one();
+  }
+
+  async #one(): Promise<number> {
     if (this.size !== 1) throw new RangeError(`item(): the tensor has shape ${show(this.shape)}, not one number`);
-    return (await this.data())[0];
+    return (await this.#read())[0];
   }
 
   /** Overwrite the values, in place: how weights are loaded and a batch is renewed. @throws RangeError when their number differs. */
   write(values: ArrayLike<number>): void {
     if (values.length !== this.size) throw new RangeError(`write(values): ${values.length} values do not fill ${show(this.shape)}`);
     if (onlyShapes()) return;
+    refuseRecorded("write(values)", "uploads numbers", "call it before the step");
     this.device.upload(this.memory, stored(this.dtype, values));
   }
 
@@ -158,8 +174,8 @@ export function* tensorsIn(result: unknown): Generator<Tensor> {
     for (const value of Object.values(result)) yield* tensorsIn(value);
 }
 
-/** Run f; what it made and does not return is freed when it ends. What it returns belongs to the scope around, if there is one. */
-export function scoped<T>(f: () => T): T {
+/** Run f; what it made and does not return is freed when it ends. Gives what it returned, and of that the tensors it made, which no scope has. */
+function apart<T>(f: () => T): { readonly result: T; readonly made: readonly Tensor[] } {
   const outer = scope;
   const inner: Scope = new Set<Tensor>();
   inner.outer = outer;
@@ -174,10 +190,14 @@ export function scoped<T>(f: () => T): T {
   }
   scope = outer;
   const kept = new Set(tensorsIn(result));
-  for (const t of inner) {
-    if (!kept.has(t)) t.free();
-    else outer?.add(t);
-  }
+  for (const t of inner) if (!kept.has(t)) t.free();
+  return { result, made: [...inner].filter((t) => kept.has(t)) };
+}
+
+/** Run f; what it made and does not return is freed when it ends. What it returns belongs to the scope around, if there is one. */
+export function scoped<T>(f: () => T): T {
+  const { result, made } = apart(f);
+  for (const t of made) scope?.add(t);
   return result;
 }
 
@@ -205,6 +225,68 @@ export function keep<T>(made: T): T {
 
 /** The current device where that knows only shapes: then nothing is computed, wherever tensors lie. */
 const onlyShapes = (): Device | null => (current()?.name === "shapes" ? current() : null);
+
+// ---- recording -----------------------------------------------------------------------------
+
+/** The buffers of a program that is being recorded. */
+interface Recorded {
+  readonly on: Device;
+  readonly made: WeakSet<Storage>;
+  /** Those from before, each held once for the replays. */
+  readonly used: Set<Storage>;
+}
+
+let recorded: Recorded | null = null;
+
+/** A recorded program uses a buffer. @throws Error when it lies on another device, whose commands are not recorded. */
+function use({ on, made, used }: Recorded, storage: Storage): void {
+  if (storage.device !== on)
+    throw new Error(
+      `capture(f): it records on ${on.name} (${on.description}) but f uses a tensor on ${storage.device.name} (${storage.device.description}); bring all to one device`,
+    );
+  if (made.has(storage) || used.has(storage)) return;
+  used.add(storage);
+  storage.add();
+}
+
+/** What there is after a recording. */
+export interface Program<T> {
+  readonly result: T;
+  /** The tensors of the result that f made: they belong to no scope. */
+  readonly made: readonly Tensor[];
+  /** Let go of the buffers it uses. */
+  release(): void;
+}
+
+/** Run f while a device records it: see what it makes and uses, and refuse what a replay could not do again. */
+export function recording<T>(on: Device, f: () => T): Program<T> {
+  const used = new Set<Storage>();
+  const release = () => {
+    for (const storage of used) storage.remove();
+    used.clear();
+  };
+  recorded = { on, made: new WeakSet(), used };
+  try {
+    return { ...apart(f), release };
+  } catch (error) {
+    release();
+    throw error;
+  } finally {
+    recorded = null;
+  }
+}
+
+/** @throws TypeError for what an async function gave: work is enqueued while a function runs, and nobody waits for it. */
+export function refusePromise<T>(where: string, made: T): T {
+  if (typeof (made as PromiseLike<unknown> | null | undefined)?.then !== "function") return made;
+  Promise.resolve(made).catch(() => {}); // what it may come to is of no interest now
+  throw new TypeError(`${where}: f returned a promise; let it return tensors, and await data() afterwards`);
+}
+
+/** For what the host does itself: a replay would not do it again. @throws Error while a step is recorded. */
+export function refuseRecorded(where: string, does: string, instead: string): void {
+  if (recorded) throw new Error(`capture(f): ${where} ${does} inside f, which a replay would not do again; ${instead}`);
+}
 
 // ---- making tensors ------------------------------------------------------------------------
 
@@ -247,6 +329,8 @@ export function tensor(values: ArrayLike<number>, shape?: Shape, dtype: Dtype = 
   checkValues("tensor(values, shape)", values);
   const sizes = shapeOf("tensor(values, shape)", shape ?? [values.length]);
   if (values.length !== sizeOf(sizes)) throw new RangeError(`tensor(values, shape): ${values.length} values do not fill ${show(sizes)}`);
+  if (!onlyShapes())
+    refuseRecorded("tensor(values, shape)", "uploads numbers", "make the tensor before, and write() to it between the steps");
   const made = empty(sizes, dtype);
   made.device.upload(made.memory, stored(dtype, values));
   return made;

@@ -1,9 +1,10 @@
 /** The WebGPU device: adapter and limits, pipelines and bind groups by name, one encoder until somebody reads, errors brought to the reader. */
 
 import { arrayOf, boundBy, bytesOf, type Dtype, GRID_X, type Kernel, type Pass, source, type Values, valuesOf } from "../kernels/kernel.ts";
-import type { Device, Memory, OpenOptions } from "./device.ts";
+import { type Abilities, Choices } from "./choices.ts";
+import type { Device, Memory, OpenOptions, Recording } from "./device.ts";
 import { DeviceLost, OutOfMemory } from "./errors.ts";
-import { Pool } from "./pool.ts";
+import { Branching, Pool, poolOn } from "./pool.ts";
 
 interface Block extends Memory {
   readonly buffer: GPUBuffer;
@@ -14,70 +15,150 @@ const MOST_DISPATCHES = 256;
 /** Cached uniform buffers and bind groups, past which the caches start afresh. */
 const MOST_CACHED = 8192;
 
-let instance: GPU | null = null;
+/** Node's GPUs, by their flags. */
+const instances = new Map<string, GPU>();
 
 /** The npm package that gives Node a WebGPU, by a name that no bundler follows: a page has no use for it. */
 const PACKAGE = "webgpu";
 
 /** navigator.gpu, or in Node the GPU of the npm package `webgpu` (Dawn). null where there is neither. */
-async function gpu(): Promise<GPU | null> {
+async function gpu(options: OpenOptions): Promise<GPU | null> {
   if (globalThis.navigator?.gpu) return navigator.gpu;
   if (!globalThis.process?.versions?.node) return null;
-  if (instance) return instance;
+  const flags = flagsOf(options);
+  const made = instances.get(flags.join(" "));
+  if (made) return made;
   process.env.XDG_RUNTIME_DIR ??= process.getBuiltinModule("node:os").tmpdir(); // Vulkan's loader complains without one
   try {
     const { create, globals } = (await import(/* @vite-ignore */ /* webpackIgnore: true */ PACKAGE)) as typeof import("webgpu");
     Object.assign(globalThis, globals);
-    instance = create(flags()); // kept: Dawn aborts the process when this object is collected
+    const instance = create(flags);
+    instances.set(flags.join(" "), instance); // kept: Dawn aborts the process when this object is collected
     return instance;
   } catch {
     return null; // not installed, or no build for this platform: findAdapter's caller says so
   }
 }
 
-/** Dawn's flags from the environment: GPU_BACKEND=vulkan, DAWN_FEATURES=name,name */
-const flags = (): string[] => [
-  ...(process.env.GPU_BACKEND ? [`backend=${process.env.GPU_BACKEND}`] : []),
-  ...(process.env.DAWN_FEATURES ? [`enable-dawn-features=${process.env.DAWN_FEATURES}`] : []),
-];
+/** What Dawn keeps back: f16 on NVIDIA, where Vulkan's drivers were wrong once, and matrix units, whose language is a draft. */
+const FOR_MIXED = ["vulkan_enable_f16_on_nvidia"];
+const FOR_EXPERIMENTS = ["allow_unsafe_apis", "use_vulkan_memory_model", ...FOR_MIXED];
+
+/** Dawn's flags, of the environment and of what was asked for: GPU_BACKEND=vulkan, DAWN_FEATURES=name,name */
+export function flagsOf({ precision, experimental }: OpenOptions): string[] {
+  const { GPU_BACKEND, DAWN_FEATURES } = process.env;
+  const asked = [
+    ...(precision === "mixed" ? FOR_MIXED : []),
+    ...(experimental ? FOR_EXPERIMENTS : []),
+    ...(DAWN_FEATURES?.split(",") ?? []),
+  ];
+  return [
+    ...(GPU_BACKEND ? [`backend=${GPU_BACKEND}`] : []),
+    ...(asked.length > 0 ? [`enable-dawn-features=${[...new Set(asked)].join(",")}`] : []),
+  ];
+}
 
 /** The adapter WebGPU offers, or null. */
-export async function findAdapter(): Promise<GPUAdapter | null> {
-  return (await (await gpu())?.requestAdapter({ powerPreference: "high-performance" })) ?? null;
+export async function findAdapter(options: OpenOptions = {}): Promise<GPUAdapter | null> {
+  return (await (await gpu(options))?.requestAdapter({ powerPreference: "high-performance" })) ?? null;
+}
+
+/** What kernels may need, and is asked for where there is any: matrix units only of those who want experiments. */
+const FEATURES = ["shader-f16", "subgroups", "subgroup-size-control", "timestamp-query"];
+const MATRICES = "chromium-experimental-subgroup-matrix";
+
+const LIMITS = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxStorageBuffersPerShaderStage",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+] as const;
+
+/** What to ask of an adapter: all it has, of what kernels can use. */
+export function requestOf(
+  { features, limits }: Pick<GPUAdapter, "features" | "limits">,
+  { experimental }: OpenOptions,
+): GPUDeviceDescriptor {
+  const wanted = [...FEATURES, ...(experimental ? [MATRICES] : [])].filter((feature) => features.has(feature));
+  return {
+    requiredFeatures: wanted as GPUFeatureName[],
+    requiredLimits: Object.fromEntries(LIMITS.map((name) => [name, limits[name]])),
+  };
+}
+
+/** The draft of matrix units, which the types of WebGPU do not know yet. */
+interface MatrixConfiguration {
+  readonly componentType: string;
+  readonly resultComponentType: string;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+/** What a device can do, as far as kernels ask. */
+export function abilitiesOf(
+  { features, limits }: Pick<GPUDevice, "features" | "limits">,
+  info: GPUAdapterInfo | undefined,
+  { precision }: OpenOptions,
+): Abilities {
+  const configurations = [
+    ...((info as { subgroupMatrixConfigs?: Iterable<MatrixConfiguration> } | undefined)?.subgroupMatrixConfigs ?? []),
+  ];
+  return {
+    name: info ? describe({ info }) : "",
+    software: info ? isSoftware({ info }) : false,
+    features,
+    lanes: Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX),
+    bytes: limits.maxComputeWorkgroupStorageSize,
+    units: configurations.flatMap(({ componentType: type, resultComponentType, M: m, N: n, K: k }) =>
+      (type === "f16" || type === "f32") && resultComponentType === "f32" ? [{ type, m, n, k }] : [],
+    ),
+    mixed: precision === "mixed",
+  };
 }
 
 /** What the adapter is, for a person. */
-export const describe = ({ info }: GPUAdapter): string =>
+export const describe = ({ info }: Pick<GPUAdapter, "info">): string =>
   [info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(" ");
 
 /** Does this adapter compute on the CPU? */
-export const isSoftware = (adapter: GPUAdapter): boolean =>
+export const isSoftware = (adapter: Pick<GPUAdapter, "info">): boolean =>
   adapter.info.isFallbackAdapter === true || /llvmpipe|lavapipe|swiftshader|softpipe|basic render/i.test(describe(adapter));
 
 /**
  * Open WebGPU on the adapter the platform offers, or on a device given.
  * @throws Error when there is no adapter, saying what to install.
  */
-export async function openWebGpu({ gpu: given, limit }: OpenOptions = {}): Promise<Device> {
-  if (given) return new WebGpu(given, given.adapterInfo?.description || "a GPUDevice given", false, limit);
-  const adapter = await findAdapter();
+export async function openWebGpu(options: OpenOptions = {}): Promise<Device> {
+  const { gpu: given, limit } = options;
+  if (given) {
+    const info = given.adapterInfo as GPUAdapterInfo | undefined;
+    return new WebGpu(given, info?.description || "a GPUDevice given", false, abilitiesOf(given, info, options), limit);
+  }
+  const adapter = await findAdapter(options);
   if (!adapter)
     throw new Error(
       "webgpu: no adapter. Install a Vulkan driver (Debian: mesa-vulkan-drivers) and the npm package webgpu, or use --device cpu",
     );
-  const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
-  return new WebGpu(
-    await adapter.requestDevice({ requiredLimits: { maxBufferSize, maxStorageBufferBindingSize } }),
-    describe(adapter),
-    true,
-    limit,
-  );
+  const own = await adapter.requestDevice(requestOf(adapter, options));
+  return new WebGpu(own, describe(adapter), true, abilitiesOf(own, adapter.info, options), limit);
 }
 
 /** A pipeline, and a number that tells it from others. */
 interface Made {
   readonly number: number;
   readonly pipeline: GPUComputePipeline;
+}
+
+/** A pass that is ready to be enqueued, by name, with all that it is bound to. */
+interface Dispatch {
+  readonly name: string;
+  readonly pipeline: GPUComputePipeline;
+  readonly group: GPUBindGroup;
+  readonly x: number;
+  readonly y: number;
 }
 
 /** What a pass is called: in the cache of pipelines, and in errors. */
@@ -87,6 +168,8 @@ class WebGpu implements Device {
   readonly name = "webgpu";
   readonly description: string;
   readonly memory: Pool<GPUBuffer>;
+  readonly choices: Choices;
+  readonly #blocks: Branching<GPUBuffer>;
   readonly #gpu: GPUDevice;
   readonly #own: boolean;
   readonly #pipelines = new WeakMap<Pass, Made>();
@@ -103,14 +186,16 @@ class WebGpu implements Device {
   #pass: GPUComputePassEncoder | null = null;
   #dispatches = 0;
   #recent: string[] = [];
+  #recorded: Dispatch[] | null = null;
   /** What went wrong, until somebody is told. */
   #error: Error | null = null;
   #lost: DeviceLost | null = null;
   #closed = false;
 
   /** @param own was it made for this, so that closing destroys it? A device that was given goes on living. */
-  constructor(gpu: GPUDevice, description: string, own: boolean, limit?: number) {
+  constructor(gpu: GPUDevice, description: string, own: boolean, abilities: Abilities, limit?: number) {
     this.#gpu = gpu;
+    this.choices = new Choices(abilities);
     this.#own = own;
     this.description = description;
     const { STORAGE, COPY_SRC, COPY_DST, MAP_READ } = GPUBufferUsage;
@@ -124,6 +209,7 @@ class WebGpu implements Device {
       },
       fail: (asked) => this.#short(asked),
     });
+    this.#blocks = new Branching(this.memory, poolOn);
     this.#staging = new Pool({ make: (size) => gpu.createBuffer({ size, usage: MAP_READ | COPY_DST }) });
     gpu.addEventListener("uncapturederror", ({ error }) => {
       this.#error ??= new Error(`webgpu: ${error.message} (recent kernels: ${this.#recent.join(", ")})`);
@@ -180,11 +266,11 @@ class WebGpu implements Device {
 
   allocate(dtype: Dtype, length: number): Block {
     this.#check();
-    return { dtype, length, buffer: this.memory.take(bytesOf(dtype, length)) };
+    return { dtype, length, buffer: this.#blocks.take(bytesOf(dtype, length)) };
   }
 
   free(memory: Memory): void {
-    this.memory.give((memory as Block).buffer);
+    this.#blocks.give((memory as Block).buffer);
   }
 
   upload(memory: Memory, values: ArrayLike<number>): void {
@@ -195,8 +281,9 @@ class WebGpu implements Device {
     this.#gpu.queue.writeBuffer((memory as Block).buffer, 0, data as Uint32Array<ArrayBuffer>);
   }
 
-  run(kernel: Kernel, buffers: Readonly<Record<string, Memory>>, params: Readonly<Record<string, number>>): void {
+  run(asked: Kernel, buffers: Readonly<Record<string, Memory>>, params: Readonly<Record<string, number>>): void {
     this.#check();
+    const kernel = this.choices.plan(asked, params);
     const scratch: Record<string, Block> = {};
     try {
       for (const [name, { dtype, length }] of Object.entries(kernel.scratch ?? {})) scratch[name] = this.allocate(dtype, length(params));
@@ -230,14 +317,42 @@ class WebGpu implements Device {
       group = this.#gpu.createBindGroup({ label: name, layout: pipeline.getBindGroupLayout(0), entries });
       this.#groups.set(key, group);
     }
+    const dispatch = { name, pipeline, group, x: Math.min(groups, GRID_X), y: Math.ceil(groups / GRID_X) };
+    this.#recorded?.push(dispatch);
+    this.#enqueue(dispatch);
+  }
+
+  #enqueue({ name, pipeline, group, x, y }: Dispatch): void {
     this.#encoder ??= this.#gpu.createCommandEncoder();
     this.#pass ??= this.#encoder.beginComputePass();
     this.#pass.setPipeline(pipeline);
     this.#pass.setBindGroup(0, group);
-    this.#pass.dispatchWorkgroups(Math.min(groups, GRID_X), Math.ceil(groups / GRID_X));
+    this.#pass.dispatchWorkgroups(x, y);
     this.#recent.push(name);
     if (this.#recent.length > 8) this.#recent.shift();
     if (++this.#dispatches >= MOST_DISPATCHES) this.#flush();
+  }
+
+  record(): Recording {
+    this.#check();
+    const list: Dispatch[] = [];
+    const branch = this.#blocks.begin();
+    this.#recorded = list;
+    return {
+      end: () => {
+        this.#blocks.end();
+        this.#recorded = null;
+        return {
+          run: () => {
+            this.#check();
+            for (const dispatch of list) this.#enqueue(dispatch);
+          },
+          commands: list.length,
+          bytes: branch.reserved,
+          free: () => branch.close(),
+        };
+      },
+    };
   }
 
   #pipeline(name: string, kernel: Kernel, pass: Pass): Made {
@@ -270,7 +385,12 @@ class WebGpu implements Device {
       passes.map(async ({ name, kernel, pass }) => {
         if (this.#pipelines.has(pass)) return;
         const code = source(kernel, pass);
-        this.#remember(pass, code, await this.#gpu.createComputePipelineAsync(this.#descriptor(name, kernel, pass, code)));
+        this.#gpu.pushErrorScope("validation"); // what is wrong is said here, not to whoever reads next
+        const making = this.#gpu.createComputePipelineAsync(this.#descriptor(name, kernel, pass, code));
+        const [made, wrong] = await Promise.allSettled([making, this.#gpu.popErrorScope()]);
+        if (made.status === "rejected")
+          throw new Error(`webgpu: ${name}: ${(wrong.status === "fulfilled" && wrong.value?.message) || made.reason.message}`);
+        this.#remember(pass, code, made.value);
       }),
     );
   }

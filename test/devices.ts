@@ -12,8 +12,8 @@ const known: Readonly<Record<Known, readonly [DeviceName, OpenOptions]>> = {
   webgpu: ["webgpu", {}],
   /** Two threads that share whatever can be shared. */
   threads: ["cpu", { threads: 2, least: 0 }],
-  /** As in a page: in a worker that owns the queue. */
-  worker: ["cpu", { threads: 1, worker: true }],
+  /** As in a page: in a worker that owns the queue. And by the kernels for engines that cannot multiply and add in one. */
+  worker: ["cpu", { threads: 1, worker: true, fused: false }],
 };
 const names = Object.keys(known) as Known[];
 

@@ -93,7 +93,7 @@ onDevices((device, name) => {
     expect(read.map(({ shape }) => shape)).toEqual(parts.map((part) => values(part).shape));
     for (const [i, part] of parts.entries()) {
       const want = values(part).values;
-      near(part, got[i], want, tolerance * Math.max(largest([...want].filter(Number.isFinite)), 1e-3), rounding);
+      near(part, got[i], want, tolerance * Math.max(largest([...want].filter(Number.isFinite)), 1e-2), rounding); // 0 may be what numbers near 1 leave of each other
     }
   });
 

@@ -32,7 +32,7 @@ export function softmax(x: Float64Array, dy: Float64Array, n: number): Float64Ar
   return [join(rows.map(({ y }) => y)), join(rows.map(({ dx }) => dx))];
 }
 
-/** xhat is relative to (|x| + mean |x|) r, not to itself: what cancels in x - mean is lost. */
+/** xhat is relative to (|x| + mean |x|) r, not to itself: what cancels in x - mean is lost. `terms`: the size of what x was added up from. */
 export function layerNorm(
   x: Float64Array,
   weight: Float64Array,
@@ -40,15 +40,17 @@ export function layerNorm(
   dy: Float64Array,
   n: number,
   eps: number,
+  terms: Float64Array = x.map(Math.abs),
 ): Float64Array[] {
   const dweight = new Float64Array(n);
   const dbias = new Float64Array(n);
   const rows = rowsOf(x, n).map((row, i) => {
     const mean = sumOf(n, (j) => row[j]) / n;
     const r = 1 / Math.sqrt(sumOf(n, (j) => (row[j] - mean) ** 2) / n + eps);
-    const size = sumOf(n, (j) => Math.abs(row[j])) / n;
-    const most = row.reduce((a, v) => Math.max(a, r * (Math.abs(v) + size)), 0);
-    const xhat = row.map((v) => Math.abs(v - mean) * r * (2 + most) + r * (Math.abs(v) + size));
+    const sizes = terms.subarray(i * n, (i + 1) * n);
+    const size = sumOf(n, (j) => sizes[j]) / n;
+    const most = sizes.reduce((a, v) => Math.max(a, r * (v + size)), 0);
+    const xhat = row.map((v, j) => Math.abs(v - mean) * r * (2 + most) + r * (sizes[j] + size));
     const d = dy.subarray(i * n, (i + 1) * n).map(Math.abs);
     const g = d.map((v, j) => v * Math.abs(weight[j]));
     const meanG = sumOf(n, (j) => g[j]) / n;

@@ -1,7 +1,9 @@
 /** Ops along an axis, each beside its derivative. */
 
+import { addNorm as addNormKernel } from "../../kernels/addnorm.ts";
 import { cosineGrad, cosine as cosineKernel } from "../../kernels/cosine.ts";
 import { layerNormGrad, layerNormGradWeights, layerNorm as layerNormKernel } from "../../kernels/layernorm.ts";
+import { dropout as dropoutKernel } from "../../kernels/random.ts";
 import { rmsNormGrad, rmsNormGradWeight, rmsNorm as rmsNormKernel } from "../../kernels/rmsnorm.ts";
 import { cumsum as cumsumKernel } from "../../kernels/scan.ts";
 import { logSoftmaxGrad, logSoftmax as logSoftmaxKernel, softmaxGrad, softmax as softmaxKernel } from "../../kernels/softmax.ts";
@@ -11,6 +13,7 @@ import { axisOf, bind, sameShape, show } from "../../src/shape.ts";
 import { run, type Tensor } from "../../src/tensor.ts";
 import { door, op } from "../tape.ts";
 import { rowsOf } from "./apply.ts";
+import { type Drop, draws } from "./dropout.ts";
 import { permute } from "./shape.ts";
 
 /** An op of rows, along the last axis, along any: another axis changes places with the last, and back again. */
@@ -56,6 +59,14 @@ export const cumsum = along(
   }),
 );
 
+/** The gradients of what a layer norm was given, its rows x among them, from what it kept. */
+function normBack(x: Tensor, weight: Tensor, stats: Tensor, dy: Tensor, needRows: boolean, needWeights: boolean) {
+  const size = rowsOf(x);
+  const dx = needRows ? run(layerNormGrad, { x, weight, stats, dy }, { dx: x.shape }, size).dx : null;
+  if (!needWeights) return { dx, dweight: null, dbias: null };
+  return { dx, ...run(layerNormGradWeights, { x, stats, dy }, { dweight: weight.shape, dbias: weight.shape }, size) };
+}
+
 /** Layer norm along the last axis.   x [..., n], weight [n], bias [n] */
 export const layerNorm = op("layerNorm", (x: Tensor, weight: Tensor, bias: Tensor, eps: number) => {
   bind("layerNorm", "... n, n, n", [x.shape, weight.shape, bias.shape]);
@@ -65,10 +76,37 @@ export const layerNorm = op("layerNorm", (x: Tensor, weight: Tensor, bias: Tenso
     y,
     [x, weight, stats],
     (dy, need) => {
-      const dx = need[0] ? run(layerNormGrad, { x, weight, stats, dy }, { dx: x.shape }, size).dx : null;
-      if (!need[1] && !need[2]) return [dx, null, null];
-      const { dweight, dbias } = run(layerNormGradWeights, { x, stats, dy }, { dweight: weight.shape, dbias: bias.shape }, size);
+      const { dx, dweight, dbias } = normBack(x, weight, stats, dy, need[0], need[1] || need[2]);
       return [dx, dweight, dbias];
+    },
+  ];
+});
+
+/**
+ * The layer norm of a sum, `layerNorm(add(x, dropout(r, drop)), weight, bias, eps)` with the same draws, in one kernel: what closes each half of a layer.
+ *   x [..., n], the residual stream; r [..., n], what is dropped with `drop` and added; weight [n], bias [n] -> [..., n]
+ */
+export const addNorm = op("addNorm", (x: Tensor, r: Tensor, weight: Tensor, bias: Tensor, eps: number, drop: Drop | null = null) => {
+  bind("addNorm", "... n, ... n, n, n", [x.shape, r.shape, weight.shape, bias.shape]);
+  if (!sameShape(x.shape, r.shape))
+    throw new RangeError(`addNorm(... n, ... n, n, n): the two to be added differ; got ${show(x.shape)} and ${show(r.shape)}`);
+  const size = rowsOf(x);
+  const sampling = drop && draws("addNorm", drop);
+  const key = sampling && sampling.threshold > 0 ? drop.key.words : null;
+  const { h, y, stats } = run(
+    addNormKernel(key !== null),
+    { x, r, weight, bias, ...(key && { key }) },
+    { h: x.shape, y: x.shape, stats: [size.rows, 2] },
+    { ...size, eps, ...(key && sampling) },
+  );
+  return [
+    y,
+    [h, weight, stats, ...(key ? [key] : [])],
+    (dy, need) => {
+      const { dx, dweight, dbias } = normBack(h, weight, stats, dy, need[0] || need[1], need[2] || need[3]);
+      // h = x + dropout(r): dr is dx with the same draws
+      const dr = need[1] && dx && key && sampling ? run(dropoutKernel, { x: dx, key }, { y: r.shape }, { n: r.size, ...sampling }).y : dx;
+      return [dx, dr, dweight, dbias];
     },
   ];
 });

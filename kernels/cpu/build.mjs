@@ -1,5 +1,5 @@
-// Compiles the AssemblyScript kernels, if they have changed, to kernels.wasm beside this file, and to kernels.shared.wasm for memory that threads
-// share; `--copy FOLDER` puts both into a built tree.
+// Compiles the AssemblyScript kernels, if they have changed, to kernels.wasm beside this file, and to kernels.fused.wasm for engines with relaxed SIMD,
+// which multiply and add in one; `--copy FOLDER` puts both into a built tree.
 
 import { copyFileSync, existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -7,8 +7,8 @@ import { fileURLToPath } from "node:url";
 import asc from "assemblyscript/asc";
 
 const here = dirname(fileURLToPath(import.meta.url));
-/** The two builds, and what each tells the compiler. */
-const builds = { "kernels.wasm": [], "kernels.shared.wasm": ["--sharedMemory", "--enable", "threads"] };
+/** The builds, and what each tells the compiler. */
+const builds = { "kernels.wasm": [], "kernels.fused.wasm": ["--enable", "relaxed-simd"] };
 
 /** A 32-bit memory's most, in pages of 64 KiB: 4 GiB. */
 const MOST_PAGES = 65536;
@@ -17,11 +17,11 @@ const age = (path) => statSync(path).mtimeMs;
 
 async function build() {
   const sources = readdirSync(join(here, "assembly")).map((name) => join(here, "assembly", name));
-  const shared = `-O3 --runtime stub --enable simd --importMemory --maximumMemory ${MOST_PAGES} --noAssert --use abort=`.split(" ");
+  const common = `-O3 --runtime stub --enable simd --importMemory --maximumMemory ${MOST_PAGES} --noAssert --use abort=`.split(" ");
   for (const [name, flags] of Object.entries(builds)) {
     const wasm = join(here, name);
     if (existsSync(wasm) && [...sources, fileURLToPath(import.meta.url)].every((path) => age(path) < age(wasm))) continue;
-    const { error, stderr } = await asc.main([join(here, "assembly", "index.ts"), "-o", wasm, "--baseDir", "/", ...shared, ...flags]);
+    const { error, stderr } = await asc.main([join(here, "assembly", "index.ts"), "-o", wasm, "--baseDir", "/", ...common, ...flags]);
     if (error) {
       console.error(`kernels/cpu/build.mjs: ${name}: ${error.message}\n${stderr.toString()}`);
       process.exit(1);

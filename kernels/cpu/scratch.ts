@@ -5,7 +5,10 @@ const DEPTH = 256;
 const ROWS = 128;
 const COLUMNS = 1024;
 /** Columns of a panel: a row of C in registers, four vectors of four. */
-const PANEL = 16;
+export const PANEL = 16;
+
+/** Panels that columns fill, the last of them perhaps in part. */
+export const panelsOf = (columns: number): number => Math.ceil(columns / PANEL);
 
 /** A block of B and a block of A, packed, and a strip of C for the panel at the edge: 1.2 MB, whatever the product. */
 export const matmulScratch = (): number => 4 * (COLUMNS * DEPTH + ROWS * DEPTH + ROWS * PANEL);
@@ -14,18 +17,36 @@ export const matmulScratch = (): number => 4 * (COLUMNS * DEPTH + ROWS * DEPTH +
 const TILE = 32;
 const KEYS = 128;
 
-const panels = (width: number) => Math.ceil(width / PANEL) * PANEL;
+const panels = (width: number) => panelsOf(width) * PANEL;
 
-/** The values of a segment in panels; of a tile: queries, scores, results, and two numbers a row; random bits of a vector of rows. */
+/** Bytes of the folded key and the draws of four queries for a block. */
+const BITS = 16 + 8 * KEYS;
+
+/** The values of a segment in panels; of a tile: queries, scores, results, and two numbers a row; draws. */
 export const attentionScratch = (tokens: number, width: number): number =>
-  4 * (tokens * panels(width) + TILE * (width + KEYS + panels(width) + 2) + 12);
+  BITS + 4 * (tokens * panels(width) + TILE * (width + KEYS + panels(width) + 2));
 
-/** Keys of a segment and the gradients of keys and values in panels; of a tile: q and dy both ways round, scores, their gradient, dq. */
+/** Keys of a segment and the gradients of keys and values in panels; of a tile: q and dy both ways round, scores, their gradient, dq; draws; two factors. */
 export const attentionGradScratch = (tokens: number, width: number): number =>
-  4 * (3 * tokens * panels(width) + TILE * (2 * width + 3 * panels(width) + 2 * KEYS + 2) + 12);
+  BITS + 16 + 4 * (3 * tokens * panels(width) + TILE * (2 * width + 3 * panels(width) + 2 * KEYS + 2));
+
+/** Parts that the segments of a stream are dealt out to, for each head, as in `assembly/attention.ts`. */
+export const SHARES = 16;
 
 /** The f64 sums of columns, up to the end of a vector, as in `assembly/row.ts`. */
 export const columnScratch = (columns: number): number => 8 * 4 * Math.ceil(columns / 4);
 
 /** The draws of dropout for 16 numbers, of 16 bits each. */
 export const DRAWS = 32;
+
+/** The words of four blocks, and the draws of a row, from the block it begins in to the end of four, as in `assembly/addnorm.ts`. */
+export const addNormScratch = (columns: number): number => 32 + 2 * 16 * (1 + Math.ceil((columns + 3) / 16));
+
+/** Parts that a sum of squares is made of, each an f64, as in `assembly/reduce.ts`. */
+export const SQUARE_PARTS = 256;
+
+/** Size and stride of five axes, as in `assembly/axes.ts`. */
+export const AXES = 8 * 5;
+
+/** Of operands that stretch: the axes of each and a block of its numbers, as in `assembly/elementwise.ts`. */
+export const operandScratch = (operands: number): number => operands * (AXES + 4 * 1024);

@@ -58,9 +58,9 @@ export class Engine {
     return arrayOf(dtype, this.memory.buffer, address, length);
   }
 
-  call({ name, parts }: Call): void {
-    if (this.#team && parts.length > 1) this.#team.call(name, parts);
-    else for (const numbers of parts) this.#functions[name](...numbers);
+  call(call: Call): void {
+    if (this.#team && call.parts.length > 1) this.#team.call(call);
+    else for (const numbers of call.parts) this.#functions[call.name](...numbers);
   }
 
   loops(kernel: Kernel, buffers: readonly (readonly [string, Region])[], params: Readonly<Record<string, number>>): void {

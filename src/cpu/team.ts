@@ -1,29 +1,35 @@
 /** Threads that call kernels together on one shared memory: they sleep until there is work, and each does its part of it. */
 
+import { type Call, mostParts } from "./calls.ts";
+
 /** Words of the control block. */
 const GENERATION = 0;
 const REMAINING = 1;
 const FUNCTION = 2;
 const PARTS = 3;
-const FAILED = 4;
+const NEXT = 4;
+const SCRATCH = 5;
+const FAILED = 6;
 const WORDS = 8;
 /** The most arguments of a call: kernels have some twenty. */
 const MOST_ARGUMENTS = 64;
-/** Looks at the counter before going to sleep over it: some 20 microseconds, about what waking up takes. */
+/** Looks at a word before going to sleep over it: some 20 microseconds, about what waking up takes. */
 const SPINS = 2000;
 
 export type Functions = Readonly<Record<string, (...args: number[]) => void>>;
 
-/** The memory that a team shares: its state, and the arguments of each part. */
+/** The memory that a team shares: its state, the arguments of each part, and the address of each thread's working memory. */
 export interface Control {
   readonly words: Int32Array;
   readonly args: Float64Array;
+  readonly scratch: Float64Array;
 }
 
 /** A control block for so many threads, on shared memory. */
 export const controlFor = (threads: number): Control => ({
   words: new Int32Array(new SharedArrayBuffer(4 * WORDS)),
-  args: new Float64Array(new SharedArrayBuffer(8 * MOST_ARGUMENTS * threads)),
+  args: new Float64Array(new SharedArrayBuffer(8 * MOST_ARGUMENTS * mostParts(threads))),
+  scratch: new Float64Array(new SharedArrayBuffer(8 * threads)),
 });
 
 /** The names of the kernels, in an order that all threads agree on. */
@@ -32,20 +38,35 @@ export const namesOf = (functions: Functions): string[] =>
     .filter((name) => typeof functions[name] === "function")
     .sort();
 
-const call = (f: (...args: number[]) => void, { args }: Control, part: number): void => {
-  const at = part * MOST_ARGUMENTS;
-  f(...args.subarray(at + 1, at + 1 + args[at]));
-};
+/** Wait until a word holds something else, awake for a moment, then asleep. Gives what it holds. */
+function changed(words: Int32Array, which: number, from: number): number {
+  for (let spin = 0; ; spin++) {
+    const now = Atomics.load(words, which);
+    if (now !== from) return now;
+    if (spin >= SPINS) Atomics.wait(words, which, from);
+  }
+}
 
-/** What a helper does for ever: wait, do part number `part` if there is one, say so. */
-export function help(control: Control, functions: Functions, part: number): never {
+/** Do parts until there are none left, in one's own working memory. */
+function takePart(f: (...args: number[]) => void, { words, args, scratch }: Control, thread: number): void {
+  const parts = Atomics.load(words, PARTS);
+  const own = Atomics.load(words, SCRATCH);
+  for (let part = Atomics.add(words, NEXT, 1); part < parts; part = Atomics.add(words, NEXT, 1)) {
+    const at = part * MOST_ARGUMENTS;
+    const numbers = Array.from(args.subarray(at + 1, at + 1 + args[at]));
+    if (own >= 0) numbers[own] = scratch[thread];
+    f(...numbers);
+  }
+}
+
+/** What a helper does for ever: wait, take part, say so. */
+export function help(control: Control, functions: Functions, thread: number): never {
   const names = namesOf(functions);
   const { words } = control;
   for (let seen = 0; ; ) {
-    Atomics.wait(words, GENERATION, seen);
-    seen = Atomics.load(words, GENERATION);
+    seen = changed(words, GENERATION, seen);
     try {
-      if (part < Atomics.load(words, PARTS)) call(functions[names[Atomics.load(words, FUNCTION)]], control, part);
+      takePart(functions[names[Atomics.load(words, FUNCTION)]], control, thread);
     } catch {
       Atomics.store(words, FAILED, 1);
     }
@@ -68,21 +89,24 @@ export class Team {
     this.#helpers = threads - 1;
   }
 
-  /** Call a kernel, a part a thread, and wait until all are done. @throws Error when one of them failed. */
-  call(name: string, parts: readonly (readonly number[])[]): void {
-    const { words, args } = this.#control;
+  /** Call a kernel by parts and wait until all are done. @throws Error when one of them failed. */
+  call({ name, parts, scratch: own }: Call): void {
+    const { words, args, scratch } = this.#control;
     parts.forEach((numbers, part) => {
       args[part * MOST_ARGUMENTS] = numbers.length;
       args.set(numbers, part * MOST_ARGUMENTS + 1);
     });
+    if (own) scratch.set(own.addresses);
     Atomics.store(words, FUNCTION, this.#numbers.get(name) ?? -1);
     Atomics.store(words, PARTS, parts.length);
+    Atomics.store(words, NEXT, 0);
+    Atomics.store(words, SCRATCH, own ? own.at : -1);
     Atomics.store(words, FAILED, 0);
     Atomics.store(words, REMAINING, this.#helpers);
     Atomics.add(words, GENERATION, 1);
     Atomics.notify(words, GENERATION);
     try {
-      call(this.#functions[name], this.#control, 0);
+      takePart(this.#functions[name], this.#control, 0);
     } finally {
       this.#wait();
     }
@@ -91,7 +115,6 @@ export class Team {
 
   #wait(): void {
     const { words } = this.#control;
-    for (let spin = 0; spin < SPINS; spin++) if (Atomics.load(words, REMAINING) === 0) return;
-    for (let left = Atomics.load(words, REMAINING); left > 0; left = Atomics.load(words, REMAINING)) Atomics.wait(words, REMAINING, left);
+    for (let left = Atomics.load(words, REMAINING); left > 0; ) left = changed(words, REMAINING, left);
   }
 }

@@ -49,6 +49,7 @@ const said = (command: Command): string =>
 function owner(engine: Engine, port: Port): (commands: readonly Command[]) => void {
   let error: string | undefined;
   let short: number | undefined;
+  const kept = new Map<number, readonly Command[]>();
   const carryOut = (command: Command): void => {
     switch (command.do) {
       case "call":
@@ -63,6 +64,15 @@ function owner(engine: Engine, port: Port): (commands: readonly Command[]) => vo
       case "write":
         engine.view(command.to).set(command.values);
         break;
+      case "keep":
+        kept.set(command.id, command.commands);
+        break;
+      case "replay":
+        for (const each of kept.get(command.id) ?? []) attempt(each);
+        break;
+      case "forget":
+        kept.delete(command.id);
+        break;
       case "grow":
         if (!grow(engine.memory, command.bytes)) short = engine.memory.buffer.byteLength;
         break;
@@ -75,19 +85,20 @@ function owner(engine: Engine, port: Port): (commands: readonly Command[]) => vo
       }
     }
   };
-  return (commands) => {
-    for (const command of commands) {
-      try {
-        carryOut(command);
-      } catch (cause) {
-        const why = cause instanceof Error ? cause.message : String(cause);
-        error ??= command.do === "call" || command.do === "loops" ? `cpu: ${said(command)}: ${why}` : why;
-        if (command.do !== "read") continue;
-        port.postMessage({ id: command.id, error } satisfies Reply);
-        error = undefined;
-        short = undefined;
-      }
+  const attempt = (command: Command): void => {
+    try {
+      carryOut(command);
+    } catch (cause) {
+      const why = cause instanceof Error ? cause.message : String(cause);
+      error ??= command.do === "call" || command.do === "loops" ? `cpu: ${said(command)}: ${why}` : why;
+      if (command.do !== "read") return;
+      port.postMessage({ id: command.id, error } satisfies Reply);
+      error = undefined;
+      short = undefined;
     }
+  };
+  return (commands) => {
+    for (const command of commands) attempt(command);
   };
 }
 

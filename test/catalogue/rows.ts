@@ -2,10 +2,20 @@
 
 import { mul } from "../../autograd/ops/elementwise.ts";
 import * as ops from "../../autograd/ops/rows.ts";
+import { StepKey } from "../../autograd/stepkey.ts";
+import { dropThreshold, keepScale, quarter, threefry } from "../../kernels/random.ts";
+import { Key } from "../../src/key.ts";
 import { integers } from "../../src/tensor.ts";
 import * as magnitudes from "../magnitudes.ts";
 import { apart, shuffled } from "./apart.ts";
 import { below, row } from "./row.ts";
+
+/** What dropout multiplies each of n numbers by, under a key of this seed. */
+function kept(p: number, seed: number, n: number): number[] {
+  const folded = threefry(Key.from(seed).words, [0, 0]);
+  const draw = (i: number) => quarter(threefry(folded, [i >> 2, 0]), i & 3);
+  return Array.from({ length: n }, (_, i) => (draw(i) >= dropThreshold(p) ? keepScale(p) : 0));
+}
 
 /** Of a softmax or its logarithm: steep rows, and the axis inside. */
 const softmaxes = (op: typeof ops.softmax, magnitude: typeof magnitudes.softmax) => [
@@ -45,6 +55,21 @@ export const rows = {
       call: ([x, weight, bias]) => ops.layerNorm(x, weight, bias, eps),
       rounding: ({ a, b, n }) => 20 + 2 * n + a * b,
       magnitude: ({ args: [x, weight, bias], dy, sizes }) => magnitudes.layerNorm(x, weight, bias, dy, sizes.n, eps),
+    }),
+  ),
+  addNorm: [0, 0.3].map((p) =>
+    row({
+      shapes: "a b n, a b n, n, n",
+      draw: (random) => random.below(1000),
+      call: ([x, r, weight, bias], seed) => ops.addNorm(x, r, weight, bias, 1e-3, { p, key: StepKey.from(Key.from(seed)) }),
+      rounding: ({ a, b, n }) => 24 + 2 * n + a * b,
+      magnitude({ args: [x, r, weight, bias], dy, drawn, sizes: { n } }) {
+        const dropped = kept(p, drawn, r.length).map((factor, i) => factor * r[i]);
+        const h = x.map((v, i) => v + dropped[i]);
+        const terms = x.map((v, i) => Math.abs(v) + Math.abs(dropped[i]));
+        const [y, dx, ...rest] = magnitudes.layerNorm(h, weight, bias, dy, n, 1e-3, terms);
+        return [y, dx, dx.map((v) => v / (1 - p)), ...rest];
+      },
     }),
   ),
   rmsNorm: [1e-3, 1e-12].map((eps) =>

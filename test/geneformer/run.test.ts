@@ -170,13 +170,17 @@ onDevice("cpu", (device) => {
       await resumed(out, 5);
     });
 
-    test.each([1, 3, 5])("by Ctrl-C in step %i, after which it is saved", async (step) => {
-      const out = path(`stopped-${step}`);
+    test.each([
+      [1, 3], // two steps are under way when the first is told of
+      [3, 4], // none goes beyond an evaluation
+      [5, 5], // nor beyond a checkpoint
+    ])("by Ctrl-C when step %i is told of: what is under way is done, and step %i is saved", async (told, step) => {
+      const out = path(`stopped-${told}`);
       const stop = new AbortController();
       const events: Event[] = [];
       for await (const event of start(out, { signal: stop.signal })) {
         events.push(event);
-        if (atStep(step)(event)) stop.abort();
+        if (atStep(told)(event)) stop.abort();
       }
       expect(events.at(-1)).toEqual({ kind: "saved", step, directory: `${out}/checkpoint-${step}` });
       await resumed(out, step);

@@ -112,6 +112,7 @@ export const calls: Record<Exclude<Op, keyof typeof withoutGolden>, Call> = {
   logSoftmax: alongAxis(ops.logSoftmax),
   cumsum: alongAxis(ops.cumsum),
   layerNorm: ([x, weight, bias], { eps }) => ops.layerNorm(x, weight, bias, eps),
+  addNorm: ([x, r, weight, bias], { eps }) => ops.addNorm(x, r, weight, bias, eps),
   rmsNorm: ([x, weight], { eps }) => ops.rmsNorm(x, weight, eps),
   cosine: ([a, b], { eps }) => ops.cosine(a, b, eps),
   topK([x], { k }) {

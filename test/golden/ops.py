@@ -281,6 +281,13 @@ case("layerNorm.eps", norm(1e-2), normal(2, 3, 6, scale=0.2), normal(6, scale=0.
 case("layerNorm.offset", norm(1e-12), normal(4, 8, mean=50.0), normal(8, scale=0.3, mean=1.0), normal(8), eps=1e-12)
 
 
+def add_norm(eps):
+    return lambda x, r, weight, bias: F.layer_norm(x + r, x.shape[-1:], weight, bias, eps)
+
+
+case("addNorm", add_norm(1e-12), normal(2, 3, 8), normal(2, 3, 8), normal(8, scale=0.3, mean=1.0), normal(8), eps=1e-12)
+
+
 def rms(eps):
     """torch.nn.RMSNorm's formula, which torch has from 2.4 on."""
     return lambda x, weight: x / torch.sqrt(x.square().mean(-1, keepdim=True) + eps) * weight

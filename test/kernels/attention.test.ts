@@ -1,14 +1,17 @@
 /** Attention inside segments: its loops against a dense softmax and central differences in f64, its WGSL and its compiled form against the loops. */
 
 import { describe, expect, test } from "vitest";
+import { PLAIN } from "../../kernels/attention/ways.ts";
 import { attention, attentionGrad, crossTiles, FIELDS } from "../../kernels/attention.ts";
-import type { Kernel, Values } from "../../kernels/kernel.ts";
+import type { Alternative, Kernel, Values } from "../../kernels/kernel.ts";
 import { dropThreshold, keepScale, quarter, threefry } from "../../kernels/random.ts";
 import { NOBODY } from "../../kernels/segment.ts";
+import { Choices, classOf, textOf } from "../../src/choices.ts";
+import type { Device } from "../../src/device.ts";
 import { Key } from "../../src/key.ts";
 import { spansOf, tilesOf } from "../../src/stream.ts";
 import { verify } from "../../src/verify.ts";
-import { onDevices } from "../devices.ts";
+import { deviceNames, onDevice, onDevices } from "../devices.ts";
 
 /** Cells that cross the edges of tiles, and a dead tail. */
 const LENGTHS = [1, 31, 32, 0, 33, 65];
@@ -231,6 +234,36 @@ describe("dropout of probabilities", () => {
   });
 });
 
+/** What lies in the tail must not matter: NaN there. */
+function hostile(problem: Given): Given {
+  const withTail = (x: Float64Array, lengths: readonly number[]) => {
+    const live = lengths.reduce((a, b) => a + b) * problem.heads * problem.width;
+    return x.map((value, i) => (i < live ? value : Number.NaN));
+  };
+  const { q, k, v, dy, lengths, keys } = problem;
+  return { ...problem, q: withTail(q, lengths), k: withTail(k, keys), v: withTail(v, keys), dy: withTail(dy, lengths) };
+}
+
+/** How far a device is from the loops, forward and backward, by kernels that stand for the plain ones. */
+async function distances(device: Device, problem: Given, way: (kernel: Kernel) => Kernel): Promise<number[]> {
+  const { inputs, keyTiles, params, forward, forwardKernel, backwardKernel } = call(problem);
+  const { y, lse } = forward();
+  const rounded = { y: Float64Array.from(y, Math.fround), lse: Float64Array.from(lse, Math.fround) };
+  const there = { kernel: way(forwardKernel), inputs, outputs: { y: y.length, lse: lse.length }, params, tolerance: 0 };
+  const back = {
+    kernel: way(backwardKernel),
+    inputs: { ...inputs, keyTiles, ...rounded, dy: problem.dy },
+    outputs: { dq: y.length, dkv: 2 * problem.k.length },
+    params,
+    tolerance: 0,
+  };
+  return [(await verify(device, there)).worst, (await verify(device, back)).worst];
+}
+
+/** Sums of at most 128 + 65 products, each within 2^-24, and an exponential of a few units in the last place. */
+const TOLERANCE = 1e-5;
+const near = (distance: number, tolerance = TOLERANCE) => expect(distance).toBeLessThanOrEqual(tolerance);
+
 onDevices((device) => {
   // one lane a row and columns to spare; the usual width; five lanes a row and columns to spare
   test.each([
@@ -239,34 +272,61 @@ onDevices((device) => {
     [64, true, true, true],
     [72, false, true, false],
   ])("heads %d wide, dropped: %s, causal: %s, cross: %s, as the loops", async (width, dropped, causal, cross) => {
-    const problem = given(width, { dropped, causal, cross });
-    /** What lies in the tail must not matter. */
-    const withTail = (x: Float64Array, lengths: readonly number[]) => {
-      const live = lengths.reduce((a, b) => a + b) * problem.heads * width;
-      return x.map((value, i) => (i < live ? value : Number.NaN));
-    };
-    const { q, k, v, dy, lengths, keys } = problem;
-    const hostile = { ...problem, q: withTail(q, lengths), k: withTail(k, keys), v: withTail(v, keys), dy: withTail(dy, lengths) };
-    const { inputs, keyTiles, params, forward, forwardKernel, backwardKernel } = call(hostile);
-    const { y, lse } = forward();
-    const rounded = { y: Float64Array.from(y, Math.fround), lse: Float64Array.from(lse, Math.fround) };
-    // Sums of at most 72 + 65 products, each within 2^-24, and an exponential of a few units in the last place.
-    const tolerance = 1e-5;
-    const first = await verify(device(), {
-      kernel: forwardKernel,
-      inputs,
-      outputs: { y: y.length, lse: lse.length },
-      params,
-      tolerance,
+    for (const distance of await distances(device(), hostile(given(width, { dropped, causal, cross })), (kernel) => kernel)) near(distance);
+  });
+});
+
+// ---- register tiles ----------------------------------------------------------------------------
+
+const alternativesOf = (kernel: Kernel): readonly Alternative[] => kernel.alternatives?.of({}) ?? [];
+const waysFor = (width: number, dropped: boolean, causal: boolean) =>
+  [attention, attentionGrad].map((family) => alternativesOf(family(width, dropped, causal) as unknown as Kernel));
+
+if (deviceNames.includes("webgpu"))
+  onDevice("webgpu", (device) => {
+    test("nobody takes them on a software adapter, unless a table says so", () => {
+      const { abilities } = device().choices!;
+      const kernel = attention(64, false, false) as unknown as Kernel;
+      const params = { count: 64, keyRows: 2048, heads: 4 };
+      const choices = new Choices(abilities);
+      expect(choices.plan(kernel, params).passes).toBe(kernel.passes);
+      const [first] = alternativesOf(kernel);
+      choices.use({
+        adapter: abilities.name,
+        tried: { [classOf(kernel, params)]: [{ alternative: first.name, text: textOf(first.kernel), ms: 1 }] },
+      });
+      expect(choices.plan(kernel, params)).toBe(first.kernel);
     });
-    expect(first.worst).toBeLessThanOrEqual(tolerance);
-    const second = await verify(device(), {
-      kernel: backwardKernel,
-      inputs: { ...inputs, keyTiles, ...rounded, dy: hostile.dy },
-      outputs: { dq: y.length, dkv: 2 * k.length },
-      params,
-      tolerance,
-    });
-    expect(second.worst).toBeLessThanOrEqual(tolerance);
+  });
+
+describe.each([20, 64, 128])("the ways to write attention over heads %d wide", (width) => {
+  const all = [false, true].flatMap((dropped) => [false, true].flatMap((causal) => waysFor(width, dropped, causal)));
+
+  test("say how many lanes and bytes they take", () => {
+    const sizes: Record<string, number> = { f32: 4, vec4f: 16, "vec4<f16>": 8, vec2f: 8, vec2u: 8 };
+    for (const { kernel, lanes, bytes, mixed, features } of all.flatMap((ways) => ways.slice(0, -1))) {
+      const tiled = kernel.passes.filter(({ wgsl }) => wgsl.includes("var<workgroup>"));
+      const taken = tiled.map(({ wgsl }) =>
+        [...wgsl.matchAll(/var<workgroup> \w+: array<([\w<>]+), (\d+)>/g)].map(
+          ([, type, n]) => Math.ceil((sizes[type] * Number(n)) / 16) * 16,
+        ),
+      );
+      expect(Math.max(...taken.map((each) => each.reduce((a, b) => a + b)))).toBe(bytes);
+      for (const { wgsl } of tiled) expect(Number(/const LANES = (\d+)u;/.exec(wgsl)?.[1])).toBe(lanes);
+      expect(kernel.passes.some(({ directives = [] }) => directives.includes("enable f16;"))).toBe(mixed);
+      expect(features).toEqual(mixed ? ["shader-f16"] : []);
+    }
+  });
+
+  test("end with the plain one, which fits every adapter", () => {
+    for (const ways of all) {
+      const plain = ways.at(-1)!;
+      expect(plain.name).toBe(PLAIN);
+      expect([plain.lanes <= 256, plain.bytes <= 16384, plain.mixed, plain.unproven, plain.kernel.alternatives]).toEqual([
+        ...[true, true, false, false],
+        undefined,
+      ]);
+      expect(new Set(ways.map(({ name }) => name)).size).toBe(ways.length);
+    }
   });
 });

@@ -81,7 +81,12 @@ function race(wgsl: string): string | null {
   return null;
 }
 
-const passes = samples().flatMap(({ kernel }) =>
+/** What the samples run, and all that could run in its place. */
+const written = samples().flatMap(({ kernel, params }) => [
+  kernel,
+  ...(kernel.alternatives?.of(params) ?? []).map((alternative) => alternative.kernel),
+]);
+const passes = [...new Set(written)].flatMap((kernel) =>
   kernel.passes.map((pass, i) => [`${kernel.name} (${i + 1})`, source(kernel, pass)] as const),
 );
 const sharing = passes.filter(([, wgsl]) => accesses(wgsl).length > 0);

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { kernelOf } from "../../kernels/all.ts";
 import { type Kernel, variantOf } from "../../kernels/kernel.ts";
 import { type Sample, samples } from "../../kernels/samples.ts";
-import { callOf, shares } from "../../src/cpu/calls.ts";
+import { callOf, mostParts, shares } from "../../src/cpu/calls.ts";
 import { choose, type Device } from "../../src/device.ts";
 import { allDeviceNames } from "../devices.ts";
 
@@ -58,32 +58,61 @@ describe("shares", () => {
     loops() {},
   } satisfies Kernel;
 
+  const ranged = { ...compiled, split: ({ n }: Readonly<Record<string, number>>) => ({ pieces: n, work: 3, together: 4 }) };
+
   test("hold every piece once, keep together what belongs together, and are worth a thread each", () => {
-    for (const n of [0, 1, 3, 4, 5, 8, 17, 100, 1001])
-      for (const threads of [1, 2, 3, 7])
-        for (const least of [0, 30, 1000]) {
-          const { pieces, split } = shares(compiled, { n }, threads, least);
-          expect(pieces.length).toBeLessThanOrEqual(threads);
-          if (!split) {
-            expect(pieces).toEqual([0]);
-            continue;
+    for (const form of [compiled, ranged])
+      for (const n of [0, 1, 3, 4, 5, 8, 17, 100, 1001])
+        for (const threads of [1, 2, 3, 7])
+          for (const least of [0, 30, 1000]) {
+            const { pieces, split } = shares(form, { n }, threads, least);
+            expect(pieces.reduce((a, b) => a + b, 0)).toBe(n);
+            expect(split !== null).toBe(form === ranged || pieces.length > 1);
+            expect(pieces.length).toBeLessThanOrEqual(threads === 1 ? 1 : mostParts(threads));
+            for (const count of pieces.slice(0, -1)) expect(count % 4).toBe(0);
+            if (pieces.length === 1) continue;
+            expect(pieces.every((count) => count > 0)).toBe(true);
+            expect((n * 3) / pieces.length).toBeGreaterThanOrEqual(least);
           }
-          expect(pieces.reduce((a, b) => a + b, 0)).toBe(n);
-          for (const count of pieces.slice(0, -1)) expect(count % 4).toBe(0);
-          expect(pieces.every((count) => count > 0)).toBe(true);
-          expect((n * 3) / pieces.length).toBeGreaterThanOrEqual(least);
-        }
+  });
+
+  test("are several to a thread where there is work for it", () => {
+    expect(shares(ranged, { n: 4000 }, 3, 0).pieces).toHaveLength(mostParts(3));
+    expect(shares(ranged, { n: 4000 }, 3, 4000).pieces).toHaveLength(3);
   });
 
   test("become arguments: addresses moved by the pieces before, counts in their parameter's place", () => {
     const params = { scale: 0.5, n: 10 };
     const parts = shares(compiled, params, 2, 0);
-    expect(parts.pieces).toEqual([8, 2]);
-    expect(callOf(made, { ...compiled, constants: [9] }, [1000, 2000], params, parts, [70, 80]).parts).toEqual([
-      [1000, 2000, 70, 0.5, 8, 9],
-      [1000 + 8 * 4, 2000 + 8 * 2 * 4, 80, 0.5, 2, 9],
-    ]);
+    expect(parts.pieces).toEqual([4, 4, 2]);
+    expect(callOf(made, { ...compiled, constants: [9] }, [1000, 2000], params, parts, [70, 80])).toEqual({
+      do: "call",
+      name: "f",
+      parts: [
+        [1000, 2000, 70, 0.5, 4, 9],
+        [1000 + 4 * 4, 2000 + 4 * 2 * 4, 70, 0.5, 4, 9],
+        [1000 + 8 * 4, 2000 + 8 * 2 * 4, 70, 0.5, 2, 9],
+      ],
+      scratch: { at: 2, addresses: [70, 80] },
+    });
     expect(callOf(made, compiled, [1000, 0], params, { split: null, pieces: [0] }, []).parts).toEqual([[1000, 0, 0.5, 10]]);
+  });
+
+  test("or ranges of pieces, after all other arguments", () => {
+    const params = { scale: 0.5, n: 10 };
+    const call = (threads: number) =>
+      callOf(made, { ...ranged, constants: [9] }, [1000, 2000], params, shares(ranged, params, threads, 0), []);
+    expect(call(2)).toEqual({
+      do: "call",
+      name: "f",
+      parts: [
+        [1000, 2000, 0.5, 10, 9, 0, 4],
+        [1000, 2000, 0.5, 10, 9, 4, 8],
+        [1000, 2000, 0.5, 10, 9, 8, 10],
+      ],
+      scratch: null,
+    });
+    expect(call(1).parts).toEqual([[1000, 2000, 0.5, 10, 9, 0, 10]]);
   });
 });
 

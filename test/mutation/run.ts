@@ -5,7 +5,7 @@
  */
 
 import { spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -40,7 +40,7 @@ function complaint({ suites, tests, devices }: Mutant): string | null {
 /** Compile the AssemblyScript kernels anew, where the bug is in them. */
 const build = ({ file }: Mutant): void => {
   if (!file.startsWith("kernels/cpu/assembly")) return;
-  rmSync(join(copy, "kernels/cpu/kernels.wasm"), { force: true });
+  for (const name of readdirSync(join(copy, "kernels/cpu"))) if (name.endsWith(".wasm")) rmSync(join(copy, "kernels/cpu", name));
   if (node(["kernels/cpu/build.mjs"]).status !== 0) throw new Error(`${file} does not compile with the bug in it`);
 };
 

@@ -47,7 +47,7 @@ describe("the package", () => {
       "dist/src/index.js",
       "dist/src/index.d.ts",
       "dist/kernels/cpu/kernels.wasm",
-      "dist/kernels/cpu/kernels.shared.wasm",
+      "dist/kernels/cpu/kernels.fused.wasm",
     ])
       expect(files).toContain(wanted);
     expect(files.filter((name) => /(^|\/)(test|bench|\.ci)\//.test(name))).toEqual([]);
@@ -75,7 +75,7 @@ describe("the package", () => {
       "with nn": await bundle('export * from "geneformer-ts"; export * from "geneformer-ts/nn";'),
       "what docs/page needs": await bundle(readFileSync(join(root, "docs/page/main.ts"), "utf8")),
       worker: part("src/cpu/worker.js"),
-      wasm: part("kernels/cpu/kernels.wasm"),
+      wasm: part("kernels/cpu/kernels.fused.wasm"),
     };
     const sizes = Object.entries(all).map(([name, bytes]) => [name, gzipSync(bytes, { level: 9 }).length] as const);
     console.log(`bytes, gzip: ${sizes.map(([name, size]) => `${name} ${size}`).join(", ")}`);

@@ -287,7 +287,7 @@ describe("two devices", () => {
     const a = withDevice(first, () => ones([3]));
     const b = withDevice(second, () => ones([3]));
     expect(() => add(a, b)).toThrow(
-      "add: b is on reference (the kernels' loops in f64) but another tensor is on cpu (WebAssembly SIMD, one thread); bring them to one device",
+      `add: b is on reference (the kernels' loops in f64) but another tensor is on cpu (${first.description}); bring them to one device`,
     );
     for (const t of [a, b]) t.free();
     first.close();

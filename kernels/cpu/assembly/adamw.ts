@@ -6,6 +6,7 @@ import { put, take } from "./row";
 const ROW: usize = 40;
 
 export function adamw(g: usize, hyper: usize, clip: usize, w: usize, m: usize, v: usize, n: u32, slot: u32): void {
+  if (load<f32>(clip, 4) < 0) return; // a step to be skipped
   const row = hyper + usize(slot) * ROW;
   const lr = f64(load<f32>(row));
   const b1 = v128.load_splat<f32>(row, 4);

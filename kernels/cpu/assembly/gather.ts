@@ -1,5 +1,6 @@
 /** Rows by index, their sums, and the inverse of an index (kernels/gather.ts): words are copied, sums added up in f32 in the loops' order: the same bits. */
 
+import { min, PANEL } from "./panel";
 import { put, take } from "./row";
 
 export function gather(x: usize, index: usize, y: usize, rows: u32, cols: u32, whole: u32): void {
@@ -12,19 +13,27 @@ export function gather(x: usize, index: usize, y: usize, rows: u32, cols: u32, w
   }
 }
 
-export function gatherSum(x: usize, order: usize, starts: usize, y: usize, rows: u32, cols: u32): void {
+/** Fewer rows than so many are shared among threads by their columns, as `split` in kernels/gather.ts. */
+const FEW: u32 = 64;
+
+/** Rows `first` to `end`; where there are few of them, of each those panels of 16 columns. */
+export function gatherSum(x: usize, order: usize, starts: usize, y: usize, rows: u32, cols: u32, first: u32, end: u32): void {
   const step = usize(cols) * 4;
-  memory.fill(y, 0, step * rows);
-  for (let row: u32 = 0; row < rows; row++) {
-    const end = load<u32>(starts + usize(row) * 4, 4);
-    for (let j = load<u32>(starts + usize(row) * 4); j < end; j++) {
-      const from = x + step * load<u32>(order + usize(j) * 4);
-      for (let col: u32 = 0; col < cols; col += 4) {
+  const byColumn = rows < FEW;
+  const from = byColumn ? first * PANEL : 0;
+  const to = byColumn ? min(cols, end * PANEL) : cols;
+  const last = byColumn ? rows : end;
+  for (let row: u32 = byColumn ? 0 : first; row < last; row++) {
+    const out = y + step * row;
+    memory.fill(out + usize(from) * 4, 0, usize(to - from) * 4);
+    const after = load<u32>(starts + usize(row) * 4, 4);
+    for (let j = load<u32>(starts + usize(row) * 4); j < after; j++) {
+      const given = x + step * load<u32>(order + usize(j) * 4);
+      for (let col = from; col < to; col += 4) {
         const at = usize(col) * 4;
-        put(y + at, f32x4.add(take(y + at, cols - col), take(from + at, cols - col)), cols - col);
+        put(out + at, f32x4.add(take(out + at, to - col), take(given + at, to - col)), to - col);
       }
     }
-    y += step;
   }
 }
 

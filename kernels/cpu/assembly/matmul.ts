@@ -49,32 +49,45 @@ function settle(from: usize, rows: u32, columns: u32, c: usize, step: usize, add
 /**
  * For each batch t: C[t] = op(A + t strideA) op(B + t strideB), row-major, [m, n]; A is [m, k], or [k, m] with `ta`; B is [k, n], or [n, k] with
  * `tb`. Strides are in elements. Then bias [n] is added, activation 1 (relu) applied, residual (like C) added; address 0: none.
+ * Of all that, the pieces from `first` to before `end`: batches, where there are several; else panels of columns where C is wider than tall; else rows.
  */
 export function matmul(
   a: usize, b: usize, bias: usize, residual: usize, c: usize, scratch: usize,
-  m: u32, n: u32, k: u32, batch: u32, strideA: u32, strideB: u32, ta: bool, tb: bool, activation: u32,
+  m: u32, n: u32, k: u32, batch: u32, strideA: u32, strideB: u32, ta: bool, tb: bool, activation: u32, first: u32, end: u32,
 ): void {
   const packedB = scratch;
   const packedA = packedB + usize(COLUMNS * DEPTH) * 4;
   const edge = packedA + usize(ROWS * DEPTH) * 4;
   const step = usize(n) * 4;
   const relu = activation == 1;
-  for (let t: u32 = 0; t < batch; t++) {
-    for (let j0: u32 = 0; j0 < n; j0 += COLUMNS) {
-      const columns = min(COLUMNS, n - j0);
+  const byBatch = batch > 1;
+  const byPanel = !byBatch && n > m;
+  const byRow = !byBatch && !byPanel;
+  const batch0 = byBatch ? first : 0;
+  const batch1 = byBatch ? end : batch;
+  const column0 = byPanel ? first * PANEL : 0;
+  const column1 = byPanel ? min(n, end * PANEL) : n;
+  const row0 = byRow ? first : 0;
+  const row1 = byRow ? end : m;
+  for (let t = batch0; t < batch1; t++) {
+    const at = a + usize(t) * strideA * 4;
+    const bt = b + usize(t) * strideB * 4;
+    const ct = usize(t) * m * n * 4;
+    for (let j0 = column0; j0 < column1; j0 += COLUMNS) {
+      const columns = min(COLUMNS, column1 - j0);
       let p0: u32 = 0;
       do { // once even where k is 0: C is then zero before its epilogue
         const depth = min(DEPTH, k - p0);
         const last = p0 + depth == k;
-        if (tb) packTransposed(b + (usize(j0) * k + p0) * 4, usize(k) * 4, depth, columns, packedB);
-        else pack(b + (usize(p0) * n + j0) * 4, step, depth, columns, packedB);
-        for (let i0: u32 = 0; i0 < m; i0 += ROWS) {
-          const rows = min(ROWS, m - i0);
-          if (ta) pack(a + (usize(p0) * m + i0) * 4, usize(m) * 4, depth, rows, packedA);
+        if (tb) packTransposed(bt + (usize(j0) * k + p0) * 4, usize(k) * 4, depth, columns, packedB);
+        else pack(bt + (usize(p0) * n + j0) * 4, step, depth, columns, packedB);
+        for (let i0 = row0; i0 < row1; i0 += ROWS) {
+          const rows = min(ROWS, row1 - i0);
+          if (ta) pack(at + (usize(p0) * m + i0) * 4, usize(m) * 4, depth, rows, packedA);
           for (let j: u32 = 0; j < columns; j += PANEL) {
             const panel = packedB + usize(j) * depth * 4;
             const width = min(PANEL, columns - j);
-            const corner = (usize(i0) * n + j0 + j) * 4;
+            const corner = ct + (usize(i0) * n + j0 + j) * 4;
             const whole = width == PANEL;
             const out = whole ? c + corner : edge;
             const outStep = whole ? step : ROW;
@@ -82,7 +95,7 @@ export function matmul(
             if (ta) {
               for (let i: u32 = 0; i < rows; i += PANEL)
                 strip(packedA + usize(i) * depth * 4, 4, ROW, min(PANEL, rows - i), panel, depth, out + outStep * i, outStep, add);
-            } else strip(a + (usize(i0) * k + p0) * 4, usize(k) * 4, 4, rows, panel, depth, out, outStep, add);
+            } else strip(at + (usize(i0) * k + p0) * 4, usize(k) * 4, 4, rows, panel, depth, out, outStep, add);
             if (!whole) settle(edge, rows, width, c + corner, step, p0 > 0);
             if (last && (bias || residual || relu))
               finish(c + corner, rows, width, step, bias ? bias + usize(j0 + j) * 4 : 0, residual ? residual + corner : 0, relu);
@@ -91,9 +104,5 @@ export function matmul(
         p0 += DEPTH;
       } while (p0 < k);
     }
-    a += usize(strideA) * 4;
-    b += usize(strideB) * 4;
-    c += usize(m) * n * 4;
-    if (residual) residual += usize(m) * n * 4;
   }
 }

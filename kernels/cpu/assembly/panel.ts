@@ -5,6 +5,8 @@
  * it, 8 vectors of 4, stay in registers while a product runs down its depth. Steps are in bytes.
  */
 
+import { madd } from "./vector";
+
 /** Columns of a panel. */
 export const PANEL: u32 = 16;
 /** Bytes of a panel's row. */
@@ -49,15 +51,15 @@ export function strip(a: usize, aRow: usize, aStep: usize, rows: u32, b: usize, 
       const b2 = v128.load(row, 32);
       const b3 = v128.load(row, 48);
       const u = v128.load_splat<f32>(a0);
-      x0 = f32x4.add(x0, f32x4.mul(u, b0));
-      x1 = f32x4.add(x1, f32x4.mul(u, b1));
-      x2 = f32x4.add(x2, f32x4.mul(u, b2));
-      x3 = f32x4.add(x3, f32x4.mul(u, b3));
+      x0 = madd(u, b0, x0);
+      x1 = madd(u, b1, x1);
+      x2 = madd(u, b2, x2);
+      x3 = madd(u, b3, x3);
       const v = v128.load_splat<f32>(a1);
-      y0 = f32x4.add(y0, f32x4.mul(v, b0));
-      y1 = f32x4.add(y1, f32x4.mul(v, b1));
-      y2 = f32x4.add(y2, f32x4.mul(v, b2));
-      y3 = f32x4.add(y3, f32x4.mul(v, b3));
+      y0 = madd(v, b0, y0);
+      y1 = madd(v, b1, y1);
+      y2 = madd(v, b2, y2);
+      y3 = madd(v, b3, y3);
       a0 += aStep;
       a1 += aStep;
       row += ROW;

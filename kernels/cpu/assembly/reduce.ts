@@ -1,9 +1,10 @@
 /**
  * Sums over one axis of [outer, n, inner], and the sum of all squares (kernels/reduce.ts); the variance of rows (kernels/variance.ts): in f64, so
- * that only the result is rounded. The largest and the least of rows (kernels/extreme.ts).
+ * that only the result is rounded. The largest and the least of rows, and their places (kernels/extreme.ts).
  */
 
-import { pairs, put, putSums, squares, sumBytes, take, tallyRow, total } from "./row";
+import { min, PANEL } from "./panel";
+import { pairs, put, putSums, squares, sumBytes, take, tally, total } from "./row";
 
 export function sumRows(x: usize, y: usize, rows: u32, cols: u32, scale: f32): void {
   for (let i: u32 = 0; i < rows; i++) {
@@ -14,24 +15,57 @@ export function sumRows(x: usize, y: usize, rows: u32, cols: u32, scale: f32): v
   }
 }
 
-export function sumColumns(x: usize, y: usize, sums: usize, cols: u32, rows: u32, inner: u32, scale: f32): void {
+/** Of all panels of 16 columns, counted through all matrices, those from `first` to before `end`. */
+export function sumColumns(
+  x: usize, y: usize, sums: usize, cols: u32, rows: u32, inner: u32, scale: f32, first: u32, end: u32,
+): void {
+  const panels = (inner + (PANEL - 1)) / PANEL;
   const step = usize(inner) * 4;
-  for (let outer: u32 = 0; outer < cols; outer += inner) {
-    memory.fill(sums, 0, sumBytes(inner));
-    for (let row: u32 = 0; row < rows; row++) {
-      tallyRow(sums, x, inner);
-      x += step;
-    }
-    putSums(y, sums, scale, inner);
-    y += step;
+  while (first < end) {
+    const outer = usize(first / panels);
+    const from = (first % panels) * PANEL;
+    const columns = min(inner - from, (end - first) * PANEL);
+    memory.fill(sums, 0, sumBytes(columns));
+    tally(sums, x + (outer * rows * inner + from) * 4, step, rows, columns);
+    putSums(y + (outer * inner + from) * 4, sums, scale, columns);
+    first += (columns + (PANEL - 1)) / PANEL;
   }
 }
 
-/** Of its sizes only n counts here: `rows` and `cols` are those of the GPU's partial sums. */
-export function sumSquares(x: usize, to: usize, rows: u32, cols: u32, n: u32, slot: u32): void {
-  let sum = f64x2.splat(0);
-  for (let i: u32 = 0; i < n; i += 4) sum = f64x2.add(sum, squares(take(x + usize(i) * 4, n - i)));
-  store<f32>(to + usize(slot) * 4, f32(total(sum)));
+/** Parts of `sumSquares`, whatever their length. */
+const PARTS: u32 = 256;
+
+/** Each of the parts `first` to `end` leaves an f64 in `sums`. Of its sizes only n counts here: `rows` and `cols` are those of the GPU's partial sums. */
+export function sumSquares(
+  x: usize, to: usize, sums: usize, rows: u32, cols: u32, n: u32, slot: u32, first: u32, end: u32,
+): void {
+  const length = (n / PARTS + 4) & ~3; // some of the last parts may be empty
+  for (let part = first; part < end; part++) {
+    let a = f64x2.splat(0);
+    let b = a;
+    const from = min(n, part * length);
+    let at = x + usize(from) * 4;
+    let left = min(n - from, length);
+    for (; left >= 8; left -= 8) {
+      a = f64x2.add(a, squares(v128.load(at)));
+      b = f64x2.add(b, squares(v128.load(at, 16)));
+      at += 32;
+    }
+    for (; i32(left) > 0; left -= 4) {
+      a = f64x2.add(a, squares(take(at, left)));
+      at += 16;
+    }
+    store<f64>(sums + usize(part) * 8, total(f64x2.add(a, b)));
+  }
+}
+
+/** What the parts come to. */
+export function sumSquaresParts(
+  x: usize, to: usize, sums: usize, rows: u32, cols: u32, n: u32, slot: u32, first: u32, end: u32,
+): void {
+  let sum: f64 = 0;
+  for (let part: u32 = 0; part < PARTS; part++) sum += load<f64>(sums + usize(part) * 8);
+  store<f32>(to + usize(slot) * 4, f32(sum));
 }
 
 /** `means` keeps each row's mean, as f32: what the gradient takes off. */
@@ -63,20 +97,32 @@ export function varianceGrad(x: usize, means: usize, dy: usize, dx: usize, rows:
   }
 }
 
+@inline
+function further(a: v128, b: v128, least: bool): v128 {
+  return least ? f32x4.min(a, b) : f32x4.max(a, b);
+}
+
 /** The largest of n numbers, or the least; NaN, once met, stays. */
 @inline
 export function foremost(x: usize, n: u32, least: bool): f32 {
   const none: f32 = least ? Infinity : -Infinity;
   let m = f32x4.splat(none);
-  for (let j: u32 = 0; j < n; j += 4) {
-    const next = take(x + usize(j) * 4, n - j, none);
-    m = least ? f32x4.min(m, next) : f32x4.max(m, next);
+  let other = m;
+  let left = n;
+  for (; left >= 8; left -= 8) {
+    m = further(m, v128.load(x), least);
+    other = further(other, v128.load(x, 16), least);
+    x += 32;
   }
-  const other = v128.shuffle<f32>(m, m, 2, 3, 0, 1);
-  m = least ? f32x4.min(m, other) : f32x4.max(m, other);
+  for (; i32(left) > 0; left -= 4) {
+    m = further(m, take(x, left, none), least);
+    x += 16;
+  }
+  m = further(m, other, least);
+  m = further(m, v128.shuffle<f32>(m, m, 2, 3, 0, 1), least);
   const a = f32x4.extract_lane(m, 0);
   const b = f32x4.extract_lane(m, 1);
-  return least ? min<f32>(a, b) : max<f32>(a, b);
+  return least ? Mathf.min(a, b) : Mathf.max(a, b);
 }
 
 export function extreme(x: usize, y: usize, rows: u32, cols: u32, least: u32): void {
@@ -101,5 +147,24 @@ export function extremeGrad(x: usize, y: usize, dy: usize, dx: usize, rows: u32,
     }
     x += usize(cols) * 4;
     dx += usize(cols) * 4;
+  }
+}
+
+/** The first that equals the extreme, or the first NaN. */
+export function extremePlace(x: usize, place: usize, rows: u32, cols: u32, least: u32): void {
+  for (let i: u32 = 0; i < rows; i++) {
+    const m = least ? foremost(x, cols, true) : foremost(x, cols, false);
+    const wanted = f32x4.splat(m);
+    let at: u32 = 0;
+    for (let j: u32 = 0; j < cols; j += 4) {
+      const next = take(x + usize(j) * 4, cols - j, least ? Infinity : -Infinity);
+      const found = i32x4.bitmask(m == m ? f32x4.eq(next, wanted) : f32x4.ne(next, next));
+      if (found) {
+        at = j + ctz<u32>(found);
+        break;
+      }
+    }
+    store<u32>(place + usize(i) * 4, at);
+    x += usize(cols) * 4;
   }
 }

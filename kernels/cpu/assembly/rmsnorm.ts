@@ -1,6 +1,7 @@
 /** Root mean square norm of each row, and its gradients (kernels/rmsnorm.ts); sums in f64. */
 
-import { pairs, put, putSums, squares, sumBytes, take, tally, total } from "./row";
+import { min, PANEL } from "./panel";
+import { high, low, pairs, put, putSums, squares, sumBytes, take, TOGETHER, total } from "./row";
 
 export function rmsNorm(x: usize, weight: usize, y: usize, scales: usize, rows: u32, cols: u32, eps: f32): void {
   for (let i: u32 = 0; i < rows; i++) {
@@ -39,16 +40,36 @@ export function rmsNormGrad(x: usize, weight: usize, scales: usize, dy: usize, d
   }
 }
 
-export function rmsNormGradWeight(x: usize, scales: usize, dy: usize, dweight: usize, sums: usize, rows: u32, cols: u32): void {
-  memory.fill(sums, 0, sumBytes(cols));
-  for (let i: u32 = 0; i < rows; i++) {
-    const r = v128.load_splat<f32>(scales + usize(i) * 4);
-    for (let j: u32 = 0; j < cols; j += 4) {
-      const at = usize(j) * 4;
-      tally(sums + usize(j) * 8, f32x4.mul(take(dy + at, cols - j), f32x4.mul(take(x + at, cols - j), r)));
+/** Of panels of 16 columns, those from `first` to before `end`. */
+export function rmsNormGradWeight(
+  x: usize, scales: usize, dy: usize, dweight: usize, sums: usize, rows: u32, cols: u32, first: u32, end: u32,
+): void {
+  const from = usize(first) * PANEL * 4;
+  const columns = min(cols, end * PANEL) - first * PANEL;
+  const step = usize(cols) * 4;
+  x += from;
+  dy += from;
+  memory.fill(sums, 0, sumBytes(columns));
+  for (let row: u32 = 0; row < rows; row += TOGETHER) {
+    const last = min(rows - row, TOGETHER);
+    for (let j: u32 = 0; j < columns; j += 4) {
+      const at = sums + usize(j) * 8;
+      let a = v128.load(at);
+      let b = v128.load(at, 16);
+      let place = usize(j) * 4;
+      for (let i: u32 = 0; i < last; i++) {
+        const xhat = f32x4.mul(take(x + place, columns - j), v128.load_splat<f32>(scales + usize(i) * 4));
+        const share = f32x4.mul(take(dy + place, columns - j), xhat);
+        a = f64x2.add(a, low(share));
+        b = f64x2.add(b, high(share));
+        place += step;
+      }
+      v128.store(at, a);
+      v128.store(at, b, 16);
     }
-    x += usize(cols) * 4;
-    dy += usize(cols) * 4;
+    x += step * last;
+    dy += step * last;
+    scales += 4 * usize(last);
   }
-  putSums(dweight, sums, 1, cols);
+  putSums(dweight + from, sums, 1, columns);
 }

@@ -1,5 +1,12 @@
 /** Functions of four numbers at once: the exponential, and Threefry's random bits. */
 
+/** a b + c, rounded once in the builds for engines that can, and faster by a third; else twice. */
+@inline
+export function madd(a: v128, b: v128, c: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return f32x4.relaxed_madd(a, b, c);
+  return f32x4.add(f32x4.mul(a, b), c);
+}
+
 /** Numbers of `exp`, as data: a load that fills a vector is one instruction, where a vector literal costs an engine several. */
 const NUMBERS = memory.data<f32>([
   -87.33, 88.37, // where 2^n leaves the normal numbers
@@ -20,18 +27,18 @@ function number(i: usize): v128 {
 function fraction(x: v128, shifted: v128): v128 {
   const n = f32x4.sub(shifted, number(3));
   const r = f32x4.sub(f32x4.sub(x, f32x4.mul(n, number(4))), f32x4.mul(n, number(5)));
-  let e = f32x4.add(f32x4.mul(number(6), r), number(7));
-  e = f32x4.add(f32x4.mul(e, r), number(8));
-  e = f32x4.add(f32x4.mul(e, r), number(9));
-  e = f32x4.add(f32x4.mul(e, r), number(10));
-  e = f32x4.add(f32x4.mul(e, r), number(11));
-  e = f32x4.add(f32x4.mul(e, r), number(12));
-  return f32x4.add(f32x4.mul(e, r), number(12));
+  let e = madd(number(6), r, number(7));
+  e = madd(e, r, number(8));
+  e = madd(e, r, number(9));
+  e = madd(e, r, number(10));
+  e = madd(e, r, number(11));
+  e = madd(e, r, number(12));
+  return madd(e, r, number(12));
 }
 
 /** 2^n by its bits: n moved up to the exponent, above 23 bits of fraction, and added to that of 1 (IEEE 754). */
 @inline
-function power(n: v128): v128 {
+function powerOf(n: v128): v128 {
   return i32x4.add(i32x4.shl(n, 23), number(12));
 }
 
@@ -40,7 +47,7 @@ function power(n: v128): v128 {
 export function exp(x: v128): v128 {
   x = f32x4.pmin(f32x4.pmax(x, number(0)), number(1));
   const shifted = f32x4.add(f32x4.mul(x, number(2)), number(3));
-  return f32x4.mul(fraction(x, shifted), power(shifted));
+  return f32x4.mul(fraction(x, shifted), powerOf(shifted));
 }
 
 /** e^x wherever f32 holds it: past its ends subnormal numbers, 0 and Infinity. 2^n in two factors, as n may be no exponent of f32. */
@@ -50,16 +57,50 @@ export function wideExp(x: v128): v128 {
   const shifted = f32x4.add(f32x4.mul(x, number(2)), number(3));
   const n = i32x4.sub(shifted, number(3));
   const half = i32x4.shr_s(n, 1);
-  return f32x4.mul(f32x4.mul(fraction(x, shifted), power(half)), power(i32x4.sub(n, half)));
+  return f32x4.mul(f32x4.mul(fraction(x, shifted), powerOf(half)), powerOf(i32x4.sub(n, half)));
+}
+
+/** Numbers of `fade`: 1.5 * 2^23 + 127; 2^f for |f| <= 1/2 to 2e-9 (least squares of the relative error, made even); where it ends. */
+const POWERS = memory.data<f32>([
+  12583039, 0.00015353360504377633, 0.0013398875016719103, 0.00961843691766262, 0.055503323674201965, 0.24022647738456726, 0.6931471824645996, 1,
+  -72.1347520, // 50 log2 e
+]);
+
+@inline
+function power(i: usize): v128 {
+  return v128.load_splat<f32>(POWERS + 4 * i);
 }
 
 /**
- * e^x, and 0 below e^-50: beside probabilities that sum to 1 that is 2e-22, nothing to an f32, and what it is multiplied with would soon be
- * subnormal, which a CPU computes a hundred times slower. NaN stays NaN.
+ * x = 2^(x factor + shift) of vectors `step` bytes apart, up to `end`; gives their sum. Below e^-50 it is 0: beside probabilities that sum to 1 that is
+ * 2e-22, nothing to an f32, and what it is multiplied with would soon be subnormal, which a CPU computes a hundred times slower. NaN stays NaN.
  */
-@inline
-export function fading(x: v128): v128 {
-  return v128.andnot(exp(x), f32x4.lt(x, f32x4.splat(-50)));
+export function fade(at: usize, end: usize, step: usize, factor: v128, shift: v128): v128 {
+  const c0 = power(0);
+  const c1 = power(1);
+  const c2 = power(2);
+  const c3 = power(3);
+  const c4 = power(4);
+  const c5 = power(5);
+  const c6 = power(6);
+  const c7 = power(7);
+  const least = power(8);
+  let sum = f32x4.splat(0);
+  for (; at < end; at += step) {
+    const x = madd(v128.load(at), factor, shift);
+    const shifted = f32x4.add(x, c0); // its last bits are the nearest integer n, and 127
+    const f = f32x4.sub(x, f32x4.sub(shifted, c0));
+    let e = madd(c1, f, c2);
+    e = madd(e, f, c3);
+    e = madd(e, f, c4);
+    e = madd(e, f, c5);
+    e = madd(e, f, c6);
+    e = madd(e, f, c7);
+    e = v128.andnot(f32x4.mul(e, i32x4.shl(shifted, 23)), f32x4.lt(x, least));
+    v128.store(at, e);
+    sum = f32x4.add(sum, e);
+  }
+  return sum;
 }
 
 @inline
@@ -67,39 +108,44 @@ function turn(x: v128, y: v128, distance: i32): v128 {
   return v128.xor(v128.or(i32x4.shl(x, distance), i32x4.shr_u(x, 32 - distance)), y);
 }
 
-/** Threefry-2x32-20 (kernels/random.ts) of four counters under one key; the two words of each go to `to` and `to` + 16. */
-export function threefry(key0: u32, key1: u32, x: v128, y: v128, to: usize): void {
+/** Threefry-2x32-20 (kernels/random.ts) of four counters (x, y) under one key, and of so many more with y + 1, y + 2, ...; two vectors of words each. */
+export function threefry(key0: u32, key1: u32, first: v128, y0: v128, to: usize, count: u32): void {
   const k0 = i32x4.splat(key0);
   const k1 = i32x4.splat(key1);
   const k2 = i32x4.splat(key0 ^ key1 ^ 0x1bd11bda);
-  x = i32x4.add(x, k0);
-  y = i32x4.add(y, k1);
-  // written out, as a loop would choose rotations and keys as it runs: four rounds, then words s and s + 1 of the schedule k0, k1, k2, k0, ...
-  x = i32x4.add(x, y); y = turn(y, x, 13);
-  x = i32x4.add(x, y); y = turn(y, x, 15);
-  x = i32x4.add(x, y); y = turn(y, x, 26);
-  x = i32x4.add(x, y); y = turn(y, x, 6);
-  x = i32x4.add(x, k1); y = i32x4.add(i32x4.add(y, k2), i32x4.splat(1));
-  x = i32x4.add(x, y); y = turn(y, x, 17);
-  x = i32x4.add(x, y); y = turn(y, x, 29);
-  x = i32x4.add(x, y); y = turn(y, x, 16);
-  x = i32x4.add(x, y); y = turn(y, x, 24);
-  x = i32x4.add(x, k2); y = i32x4.add(i32x4.add(y, k0), i32x4.splat(2));
-  x = i32x4.add(x, y); y = turn(y, x, 13);
-  x = i32x4.add(x, y); y = turn(y, x, 15);
-  x = i32x4.add(x, y); y = turn(y, x, 26);
-  x = i32x4.add(x, y); y = turn(y, x, 6);
-  x = i32x4.add(x, k0); y = i32x4.add(i32x4.add(y, k1), i32x4.splat(3));
-  x = i32x4.add(x, y); y = turn(y, x, 17);
-  x = i32x4.add(x, y); y = turn(y, x, 29);
-  x = i32x4.add(x, y); y = turn(y, x, 16);
-  x = i32x4.add(x, y); y = turn(y, x, 24);
-  x = i32x4.add(x, k1); y = i32x4.add(i32x4.add(y, k2), i32x4.splat(4));
-  x = i32x4.add(x, y); y = turn(y, x, 13);
-  x = i32x4.add(x, y); y = turn(y, x, 15);
-  x = i32x4.add(x, y); y = turn(y, x, 26);
-  x = i32x4.add(x, y); y = turn(y, x, 6);
-  x = i32x4.add(x, k2); y = i32x4.add(i32x4.add(y, k0), i32x4.splat(5));
-  v128.store(to, x);
-  v128.store(to, y, 16);
+  for (const end = to + 32 * usize(count); to < end; to += 32) {
+    let x = first;
+    let y = y0;
+    x = i32x4.add(x, k0);
+    y = i32x4.add(y, k1);
+    // written out, as a loop would choose rotations and keys as it runs: four rounds, then words s and s + 1 of the schedule k0, k1, k2, k0, ...
+    x = i32x4.add(x, y); y = turn(y, x, 13);
+    x = i32x4.add(x, y); y = turn(y, x, 15);
+    x = i32x4.add(x, y); y = turn(y, x, 26);
+    x = i32x4.add(x, y); y = turn(y, x, 6);
+    x = i32x4.add(x, k1); y = i32x4.add(i32x4.add(y, k2), i32x4.splat(1));
+    x = i32x4.add(x, y); y = turn(y, x, 17);
+    x = i32x4.add(x, y); y = turn(y, x, 29);
+    x = i32x4.add(x, y); y = turn(y, x, 16);
+    x = i32x4.add(x, y); y = turn(y, x, 24);
+    x = i32x4.add(x, k2); y = i32x4.add(i32x4.add(y, k0), i32x4.splat(2));
+    x = i32x4.add(x, y); y = turn(y, x, 13);
+    x = i32x4.add(x, y); y = turn(y, x, 15);
+    x = i32x4.add(x, y); y = turn(y, x, 26);
+    x = i32x4.add(x, y); y = turn(y, x, 6);
+    x = i32x4.add(x, k0); y = i32x4.add(i32x4.add(y, k1), i32x4.splat(3));
+    x = i32x4.add(x, y); y = turn(y, x, 17);
+    x = i32x4.add(x, y); y = turn(y, x, 29);
+    x = i32x4.add(x, y); y = turn(y, x, 16);
+    x = i32x4.add(x, y); y = turn(y, x, 24);
+    x = i32x4.add(x, k1); y = i32x4.add(i32x4.add(y, k2), i32x4.splat(4));
+    x = i32x4.add(x, y); y = turn(y, x, 13);
+    x = i32x4.add(x, y); y = turn(y, x, 15);
+    x = i32x4.add(x, y); y = turn(y, x, 26);
+    x = i32x4.add(x, y); y = turn(y, x, 6);
+    x = i32x4.add(x, k2); y = i32x4.add(i32x4.add(y, k0), i32x4.splat(5));
+    v128.store(to, x);
+    v128.store(to, y, 16);
+    y0 = i32x4.add(y0, i32x4.splat(1));
+  }
 }
