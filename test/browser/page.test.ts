@@ -10,7 +10,7 @@ test("threads follow cross-origin isolation", async () => {
   const isolated = (import.meta as { env?: Readonly<Record<string, string>> }).env?.ISOLATED === "yes";
   expect(globalThis.crossOriginIsolated).toBe(isolated);
   const { device } = await choose("cpu", { threads: 2 });
-  expect(device.description).toBe(`WebAssembly SIMD, ${isolated ? "2 threads" : "one thread"}, in a worker`);
+  expect(device.description).toBe(`WebAssembly relaxed SIMD, ${isolated ? "2 threads" : "one thread"}, in a worker`);
   device.close();
 });
 

@@ -101,9 +101,9 @@ console.log(new Linear(2, 3, null).weight.shape.join("x"), [...parameters(new Li
     );
     const said = run(process.execPath, ["main.mjs"]).trim().split("\n");
     expect(said).toEqual([
-      "WebAssembly SIMD, one thread 64.000 4096",
-      "WebAssembly SIMD, 2 threads 64.000 4096",
-      "WebAssembly SIMD, one thread, in a worker 64.000 4096",
+      "WebAssembly relaxed SIMD, one thread 64.000 4096",
+      "WebAssembly relaxed SIMD, 2 threads 64.000 4096",
+      "WebAssembly relaxed SIMD, one thread, in a worker 64.000 4096",
       "3x2 2 6",
     ]);
   });
@@ -152,8 +152,8 @@ describe("in a page that Vite makes", () => {
   const learned = /^XOR of 00, 01, 10, 11: 0\.0\d, 0\.9\d, 0\.9\d, 0\.0\d; loss \d\.\de-\d/;
 
   test.each([
-    ["isolated", true, /^cpu: WebAssembly SIMD, \d+ threads, in a worker$/],
-    ["not isolated", false, /^cpu: WebAssembly SIMD, one thread, in a worker$/],
+    ["isolated", true, /^cpu: WebAssembly relaxed SIMD, \d+ threads, in a worker$/],
+    ["not isolated", false, /^cpu: WebAssembly relaxed SIMD, one thread, in a worker$/],
   ])("built, %s", async (_, isolated, device) => {
     await viteBuild({ root: page, configFile: join(page, "vite.config.ts"), logLevel: "error" });
     const server = await preview({
@@ -189,7 +189,7 @@ describe("in a page that Vite makes", () => {
       const { port } = server.httpServer!.address() as { port: number };
       const shown = await opened(`http://127.0.0.1:${port}/`);
       expect(shown.complaints).toEqual([]);
-      expect(shown.device).toMatch(/^cpu: WebAssembly SIMD, \d+ threads, in a worker$/);
+      expect(shown.device).toMatch(/^cpu: WebAssembly relaxed SIMD, \d+ threads, in a worker$/);
       expect(shown.result).toMatch(learned);
     } finally {
       await server.close();
