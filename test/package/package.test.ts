@@ -79,7 +79,7 @@ describe("the package", () => {
     };
     const sizes = Object.entries(all).map(([name, bytes]) => [name, gzipSync(bytes, { level: 9 }).length] as const);
     console.log(`bytes, gzip: ${sizes.map(([name, size]) => `${name} ${size}`).join(", ")}`);
-    expect(sizes[0][1]).toBeLessThan(60_000);
+    expect(sizes[0][1]).toBeLessThan(70_000); // 45 kB before there were tiles to choose from and calibration
   });
 });
 
