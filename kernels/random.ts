@@ -33,6 +33,31 @@ export function threefry([k0, k1]: Pair, [c0, c1]: Pair): [number, number] {
   return [x0 >>> 0, x1 >>> 0];
 }
 
+/** The same of counters (0, 0), (1, 0), ... into words two by two: without an object a block, for millions of them. */
+export function threefryBlocks([k0, k1]: Pair, words: Uint32Array): void {
+  const k2 = k0 ^ k1 ^ PARITY;
+  for (let i = 0; i < words.length; i += 2) {
+    let x0 = (i / 2 + k0) | 0;
+    let x1 = k1 | 0;
+    for (let group = 1; group <= 5; group++) {
+      const first = group % 2 === 1;
+      x0 = (x0 + x1) | 0;
+      x1 = (first ? (x1 << 13) | (x1 >>> 19) : (x1 << 17) | (x1 >>> 15)) ^ x0;
+      x0 = (x0 + x1) | 0;
+      x1 = (first ? (x1 << 15) | (x1 >>> 17) : (x1 << 29) | (x1 >>> 3)) ^ x0;
+      x0 = (x0 + x1) | 0;
+      x1 = (first ? (x1 << 26) | (x1 >>> 6) : (x1 << 16) | (x1 >>> 16)) ^ x0;
+      x0 = (x0 + x1) | 0;
+      x1 = (first ? (x1 << 6) | (x1 >>> 26) : (x1 << 24) | (x1 >>> 8)) ^ x0;
+      const s = group % 3; // words s and s + 1 of the schedule
+      x0 = (x0 + (s === 0 ? k0 : s === 1 ? k1 : k2)) | 0;
+      x1 = (x1 + (s === 0 ? k1 : s === 1 ? k2 : k0) + group) | 0;
+    }
+    words[i] = x0;
+    words[i + 1] = x1;
+  }
+}
+
 /** `threefry(key: vec2u, counter: vec2u) -> vec2u` in WGSL, its rounds written out. */
 export const threefryWgsl = /* wgsl */ `
 fn threefry(key: vec2u, counter: vec2u) -> vec2u {

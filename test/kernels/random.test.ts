@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import * as ops from "../../autograd/ops.ts";
 import { StepKey } from "../../autograd/stepkey.ts";
 import { valueAndGrad } from "../../autograd/tape.ts";
-import { dropThreshold, keepScale, threefry } from "../../kernels/random.ts";
+import { dropThreshold, keepScale, threefry, threefryBlocks } from "../../kernels/random.ts";
 import { Key } from "../../src/key.ts";
 import { segments } from "../../src/stream.ts";
 import { ones, scoped, tensor } from "../../src/tensor.ts";
@@ -151,4 +151,16 @@ describe("threefry", () => {
     expect(Math.abs(mean - 32)).toBeLessThan(2);
     expect(Math.min(...flips)).toBeGreaterThan(12);
   });
+});
+
+test("blocks drawn together are those drawn one by one", () => {
+  for (const key of [
+    [0, 0],
+    [7, 0xffffffff],
+    [0x80000001, 3],
+  ] as const) {
+    const words = new Uint32Array(200);
+    threefryBlocks(key, words);
+    for (let i = 0; i < 100; i++) expect([words[2 * i], words[2 * i + 1]]).toEqual(threefry(key, [i, 0]));
+  }
 });
