@@ -60,6 +60,10 @@ export const adamw = kernel({
   },
 });
 
+/** What brings a norm down to `most`, where it is larger and `most` is not 0: WGSL, and the same in loops. */
+const clipped = "select(p.most / (norm + 1e-6), 1.0, p.most == 0.0 || p.most / (norm + 1e-6) > 1.0)";
+const clippedTo = (most: number, norm: number): number => (most > 0 ? Math.min(1, most / (norm + 1e-6)) : 1);
+
 /**
  * clip = [norm, min(1, most / (norm + 1e-6))], norm the root of the sum of `squares` [n] (as torch.nn.utils.clip_grad_norm_). A `most` of 0 clips
  * nothing. A norm that is NaN makes the scale NaN.
@@ -77,9 +81,8 @@ export const clipScale = kernel({
   var sum = 0.0;
   for (var j = 0u; j < p.n; j++) { sum += squares[j]; }
   let norm = sqrt(sum);
-  let scale = p.most / (norm + 1e-6);
   clip[0] = norm;
-  clip[1] = select(scale, 1.0, p.most == 0.0 || scale > 1.0);`,
+  clip[1] = ${clipped};`,
         "1u",
       ),
     },
@@ -89,7 +92,7 @@ export const clipScale = kernel({
     for (let j = 0; j < n; j++) sum += squares[j];
     const norm = Math.sqrt(sum);
     clip[0] = norm;
-    clip[1] = most > 0 ? Math.min(1, most / (norm + 1e-6)) : 1;
+    clip[1] = clippedTo(most, norm);
   },
 });
 
@@ -120,8 +123,7 @@ export const unscale = kernel({
     state[1] = 0.0;
     return;
   }
-  let scale = p.most / (norm + 1e-6);
-  clip[1] = select(scale, 1.0, p.most == 0.0 || scale > 1.0) / factor;
+  clip[1] = ${clipped} / factor;
   let grow = state[1] + 1.0 >= p.interval;
   state[0] = select(factor, factor * p.growth, grow);
   state[1] = select(state[1] + 1.0, 0.0, grow);`,
@@ -137,7 +139,7 @@ export const unscale = kernel({
     const finite = Number.isFinite(norm);
     const grow = steps + 1 >= interval;
     clip[0] = norm;
-    clip[1] = finite ? (most > 0 ? Math.min(1, most / (norm + 1e-6)) : 1) / factor : SKIP;
+    clip[1] = finite ? clippedTo(most, norm) / factor : SKIP;
     state[0] = finite ? (grow ? factor * growth : factor) : factor * backoff;
     state[1] = finite && !grow ? steps + 1 : 0;
   },

@@ -8,8 +8,9 @@
 
 import { addNormScratch } from "./cpu/scratch.ts";
 import { type Arrays, kernel, LANES, variants } from "./kernel.ts";
+import { normed, normRows } from "./layernorm.ts";
 import { type Pair, quarter, threefry, threefryWgsl } from "./random.ts";
-import { eachRow, meanAndSquares, meanAndSquaresOf } from "./rows.ts";
+import { eachRow } from "./rows.ts";
 
 const draws = { threshold: "u32", scale: "f32", site0: "u32", site1: "u32" } as const;
 
@@ -36,14 +37,7 @@ export const addNorm = variants("addNorm", (drops: boolean) =>
     passes: [
       {
         groups: ({ rows }) => rows,
-        wgsl: eachRow(
-          /* wgsl */ `${drops ? dropped : whole}
-  ${meanAndSquares.replaceAll("x[", "h[")}
-  let scale = 1.0 / sqrt(squares / f32(p.cols) + p.eps);
-  for (var j = lane; j < p.cols; j += ${LANES}u) { y[start + j] = (h[start + j] - mean) * scale * weight[j] + bias[j]; }
-  if (lane == 0u) { stats[2u * row] = mean; stats[2u * row + 1u] = scale; }`,
-          drops ? threefryWgsl : "",
-        ),
+        wgsl: eachRow(`${drops ? dropped : whole}${normed("h")}`, drops ? threefryWgsl : ""),
       },
     ],
     compiled: {
@@ -53,7 +47,7 @@ export const addNorm = variants("addNorm", (drops: boolean) =>
       split: ({ rows, cols }) => ({ pieces: rows, work: (drops ? 12 : 6) * cols }),
     },
     loops(buffers, { rows, cols, eps, ...site }) {
-      const { x, r, weight, bias, h, y, stats } = buffers;
+      const { x, r, h } = buffers;
       const { key } = buffers as Partial<Arrays<{ key: "u32" }>>;
       const { threshold = 0, scale = 1, site0 = 0, site1 = 0 } = site as Readonly<Record<string, number>>;
       const folded = key && threefry([key[0], key[1]], [site0, site1]);
@@ -62,14 +56,7 @@ export const addNorm = variants("addNorm", (drops: boolean) =>
         if (folded && i % 4 === 0) bits = threefry(folded, [i / 4, 0]);
         h[i] = x[i] + (quarter(bits, i % 4) >= threshold ? r[i] * scale : 0);
       }
-      for (let row = 0; row < rows; row++) {
-        const start = row * cols;
-        const { mean, squares } = meanAndSquaresOf(h, start, start + cols);
-        const factor = 1 / Math.sqrt(squares / cols + eps);
-        for (let j = 0; j < cols; j++) y[start + j] = (h[start + j] - mean) * factor * weight[j] + bias[j];
-        stats[2 * row] = mean;
-        stats[2 * row + 1] = factor;
-      }
+      normRows(h, buffers, { rows, cols, eps });
     },
   }),
 );

@@ -7,8 +7,30 @@
  */
 
 import { columnScratch, PANEL, panelsOf } from "./cpu/scratch.ts";
-import { kernel, LANES } from "./kernel.ts";
+import { type Arrays, type Floats, kernel, LANES, type Params, type Scalar } from "./kernel.ts";
 import { COLUMNS, eachColumn, eachRow, meanAndSquares, meanAndSquaresOf } from "./rows.ts";
+
+/** WGSL of `eachRow`: a row of x normed to y, and its stats. */
+export const normed = (x = "x"): string => /* wgsl */ `${meanAndSquares(x)}
+  let r = 1.0 / sqrt(squares / f32(p.cols) + p.eps);
+  for (var j = lane; j < p.cols; j += ${LANES}u) { y[start + j] = (${x}[start + j] - mean) * r * weight[j] + bias[j]; }
+  if (lane == 0u) { stats[2u * row] = mean; stats[2u * row + 1u] = r; }`;
+
+/** The same in loops, of all rows. */
+export function normRows(
+  x: Floats,
+  { weight, bias, y, stats }: Arrays<Record<"weight" | "bias" | "y" | "stats", "f32">>,
+  { rows, cols, eps }: Params<Record<"rows" | "cols" | "eps", Scalar>>,
+): void {
+  for (let row = 0; row < rows; row++) {
+    const start = row * cols;
+    const { mean, squares } = meanAndSquaresOf(x, start, start + cols);
+    const r = 1 / Math.sqrt(squares / cols + eps);
+    for (let j = 0; j < cols; j++) y[start + j] = (x[start + j] - mean) * r * weight[j] + bias[j];
+    stats[2 * row] = mean;
+    stats[2 * row + 1] = r;
+  }
+}
 
 /** `stats` keeps each row's mean and r, [rows, 2]. */
 export const layerNorm = kernel({
@@ -19,10 +41,7 @@ export const layerNorm = kernel({
   passes: [
     {
       groups: ({ rows }) => rows,
-      wgsl: eachRow(/* wgsl */ `${meanAndSquares}
-  let r = 1.0 / sqrt(squares / f32(p.cols) + p.eps);
-  for (var j = lane; j < p.cols; j += ${LANES}u) { y[start + j] = (x[start + j] - mean) * r * weight[j] + bias[j]; }
-  if (lane == 0u) { stats[2u * row] = mean; stats[2u * row + 1u] = r; }`),
+      wgsl: eachRow(normed()),
     },
   ],
   compiled: {
@@ -30,15 +49,8 @@ export const layerNorm = kernel({
     buffers: ["x", "weight", "bias", "y", "stats"],
     split: ({ cols }) => ({ over: "rows", strides: [cols, 0, 0, cols, 2], work: 4 * cols }),
   },
-  loops({ x, weight, bias, y, stats }, { rows, cols, eps }) {
-    for (let row = 0; row < rows; row++) {
-      const start = row * cols;
-      const { mean, squares } = meanAndSquaresOf(x, start, start + cols);
-      const r = 1 / Math.sqrt(squares / cols + eps);
-      for (let j = 0; j < cols; j++) y[start + j] = (x[start + j] - mean) * r * weight[j] + bias[j];
-      stats[2 * row] = mean;
-      stats[2 * row + 1] = r;
-    }
+  loops(buffers, size) {
+    normRows(buffers.x, buffers, size);
   },
 });
 

@@ -15,47 +15,35 @@ const ROTATIONS = [13, 15, 26, 6, 17, 29, 16, 24];
 /** The key schedule's parity constant, from Skein (Ferguson et al. 2010). */
 const PARITY = 0x1bd11bda;
 
-/** Threefry-2x32-20 of a counter under a key: two words of 32 bits. */
-export function threefry([k0, k1]: Pair, [c0, c1]: Pair): [number, number] {
-  const schedule = [k0, k1, k0 ^ k1 ^ PARITY];
+/** Threefry-2x32-20 of a counter under a key: two words of 32 bits, written at `at`. */
+function encrypt(k0: number, k1: number, c0: number, c1: number, to: Uint32Array, at: number): void {
+  const k2 = k0 ^ k1 ^ PARITY;
   let x0 = (c0 + k0) | 0;
   let x1 = (c1 + k1) | 0;
   for (let round = 0; round < 20; round++) {
     const r = ROTATIONS[round % 8];
     x0 = (x0 + x1) | 0;
     x1 = ((x1 << r) | (x1 >>> (32 - r))) ^ x0;
-    if (round % 4 === 3) {
-      const s = (round + 1) / 4;
-      x0 = (x0 + schedule[s % 3]) | 0;
-      x1 = (x1 + schedule[(s + 1) % 3] + s) | 0;
-    }
+    if (round % 4 !== 3) continue;
+    const s = (round + 1) / 4; // then words s and s + 1 of the schedule k0, k1, k2, k0, ...
+    x0 = (x0 + (s % 3 === 0 ? k0 : s % 3 === 1 ? k1 : k2)) | 0;
+    x1 = (x1 + (s % 3 === 0 ? k1 : s % 3 === 1 ? k2 : k0) + s) | 0;
   }
-  return [x0 >>> 0, x1 >>> 0];
+  to[at] = x0;
+  to[at + 1] = x1;
 }
 
-/** The same of counters (0, 0), (1, 0), ... into words two by two: without an object a block, for millions of them. */
+const pair = new Uint32Array(2);
+
+/** The two words of one counter. */
+export function threefry([k0, k1]: Pair, [c0, c1]: Pair): [number, number] {
+  encrypt(k0, k1, c0, c1, pair, 0);
+  return [pair[0], pair[1]];
+}
+
+/** Those of counters (0, 0), (1, 0), ..., one after the other: without an object a block, for millions of them. */
 export function threefryBlocks([k0, k1]: Pair, words: Uint32Array): void {
-  const k2 = k0 ^ k1 ^ PARITY;
-  for (let i = 0; i < words.length; i += 2) {
-    let x0 = (i / 2 + k0) | 0;
-    let x1 = k1 | 0;
-    for (let group = 1; group <= 5; group++) {
-      const first = group % 2 === 1;
-      x0 = (x0 + x1) | 0;
-      x1 = (first ? (x1 << 13) | (x1 >>> 19) : (x1 << 17) | (x1 >>> 15)) ^ x0;
-      x0 = (x0 + x1) | 0;
-      x1 = (first ? (x1 << 15) | (x1 >>> 17) : (x1 << 29) | (x1 >>> 3)) ^ x0;
-      x0 = (x0 + x1) | 0;
-      x1 = (first ? (x1 << 26) | (x1 >>> 6) : (x1 << 16) | (x1 >>> 16)) ^ x0;
-      x0 = (x0 + x1) | 0;
-      x1 = (first ? (x1 << 6) | (x1 >>> 26) : (x1 << 24) | (x1 >>> 8)) ^ x0;
-      const s = group % 3; // words s and s + 1 of the schedule
-      x0 = (x0 + (s === 0 ? k0 : s === 1 ? k1 : k2)) | 0;
-      x1 = (x1 + (s === 0 ? k1 : s === 1 ? k2 : k0) + group) | 0;
-    }
-    words[i] = x0;
-    words[i + 1] = x1;
-  }
+  for (let i = 0; i < words.length; i += 2) encrypt(k0, k1, i / 2, 0, words, i);
 }
 
 /** `threefry(key: vec2u, counter: vec2u) -> vec2u` in WGSL, its rounds written out. */

@@ -107,13 +107,13 @@ export function exponentials(x: Floats, start: number, end: number): { readonly 
   return { m, s };
 }
 
-/** WGSL of `eachRow`: the `mean` of a row, and `squares`, the sum of what is left of it, squared. */
-export const meanAndSquares = /* wgsl */ `
+/** WGSL of `eachRow`: the `mean` of a row of x, and `squares`, the sum of what is left of it, squared. */
+export const meanAndSquares = (x = "x"): string => /* wgsl */ `
   var sum = 0.0;
-  for (var j = lane; j < p.cols; j += ${LANES}u) { sum += x[start + j]; }
+  for (var j = lane; j < p.cols; j += ${LANES}u) { sum += ${x}[start + j]; }
   let mean = total(lane, sum) / f32(p.cols);
   var squares = 0.0;
-  for (var j = lane; j < p.cols; j += ${LANES}u) { let d = x[start + j] - mean; squares += d * d; }
+  for (var j = lane; j < p.cols; j += ${LANES}u) { let d = ${x}[start + j] - mean; squares += d * d; }
   squares = total(lane, squares);`;
 
 /** The same two in loops. */

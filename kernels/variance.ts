@@ -19,7 +19,7 @@ export const variance = kernel({
   passes: [
     {
       groups: ({ rows }) => rows,
-      wgsl: eachRow(/* wgsl */ `${meanAndSquares}
+      wgsl: eachRow(/* wgsl */ `${meanAndSquares()}
   if (lane == 0u) { y[row] = p.scale * squares; means[row] = mean; }`),
     },
   ],
