@@ -2,7 +2,7 @@
 
 import { eagerly } from "../src/capture.ts";
 import { show } from "../src/shape.ts";
-import { alike, refuseRecorded, Tensor } from "../src/tensor.ts";
+import { alike, refusePromise, refuseRecorded, Tensor } from "../src/tensor.ts";
 import { modules } from "./module.ts";
 import { matcher, nearest } from "./names.ts";
 
@@ -92,14 +92,8 @@ export function withHooks<T>(model: object, hooks: Readonly<Record<string, Hook>
   });
   const undo = places.map(({ path, module, hook }) => install(module, path, hook));
   try {
-    const result = eagerly("withHooks(model, hooks, f)", f);
-    if (typeof (result as PromiseLike<unknown> | null | undefined)?.then === "function") {
-      Promise.resolve(result).catch(() => {}); // what it may come to is of no interest now
-      throw new TypeError(
-        "withHooks(model, hooks, f): f returned a promise, but hooks end with f; return tensors, and await data() after it",
-      );
-    }
-    return result;
+    const where = "withHooks(model, hooks, f)";
+    return refusePromise(where, eagerly(where, f), ", but hooks end with f; return tensors, and await data() after it");
   } finally {
     for (const restore of undo.reverse()) restore();
   }

@@ -5,11 +5,12 @@ import { inference } from "../autograd/tape.ts";
 import { ADAM_ROW, adamw, clipScale, unscale } from "../kernels/adamw.ts";
 import { squareSumShape, sumSquares } from "../kernels/reduce.ts";
 import { SGD_ROW, sgd } from "../kernels/sgd.ts";
+import { unknownOption } from "../src/options.ts";
 import { show } from "../src/shape.ts";
 import { alike, empty, keep, refuseRecorded, run, scoped, type Tensor, zeros } from "../src/tensor.ts";
 import type { LossScale } from "./lossscale.ts";
 import type { Stored } from "./module.ts";
-import { type Match, nearest, select } from "./names.ts";
+import { type Match, select } from "./names.ts";
 
 /** What changes parameters by their gradients. Its state lies on the device beside them. */
 export interface Optimizer {
@@ -129,8 +130,8 @@ class Ruled<S extends DecaySettings> implements Optimizer {
   constructor(rule: Rule<S>, parameters: Iterable<readonly [string, Tensor]>, { clip = 0, groups = [], scale = null, ...own }: Options<S>) {
     const where = `${rule.name}(parameters, options)`;
     const known = (given: object, names: readonly string[]) => {
-      const other = Object.keys(given).find((name) => !names.includes(name));
-      if (other) throw new RangeError(`${where}: there is no option "${other}"; did you mean "${nearest(other, names)}"?`);
+      const wrong = unknownOption(given, names);
+      if (wrong) throw new RangeError(`${where}: ${wrong}`);
     };
     const names = Object.keys(rule.defaults);
     known(own, [...names, "clip", "groups", "scale"]);

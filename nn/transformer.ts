@@ -6,6 +6,7 @@ import type { StepKey } from "../autograd/stepkey.ts";
 import { inference } from "../autograd/tape.ts";
 import { IGNORED } from "../kernels/loss.ts";
 import type { Key } from "../src/key.ts";
+import { unknownOption } from "../src/options.ts";
 import { type Index, index, mostTiles, type Segments, segments } from "../src/stream.ts";
 import { integers, keep, scoped, type Tensor } from "../src/tensor.ts";
 import { MultiHeadAttention } from "./attention.ts";
@@ -16,7 +17,6 @@ import { xavierUniform } from "./init.ts";
 import { LayerNorm } from "./layernorm.ts";
 import { Linear } from "./linear.ts";
 import { freeParameters } from "./module.ts";
-import { nearest } from "./names.ts";
 import { sinusoidal } from "./positions.ts";
 
 // ---- sequences as a stream -----------------------------------------------------------------
@@ -293,8 +293,8 @@ function checked(options: TransformerOptions) {
     throw new RangeError(`Transformer(options, key): ${what}`);
   };
   const names = [...Object.keys(DEFAULTS), "vocabulary", "longest"];
-  for (const name of Object.keys(options))
-    if (!names.includes(name)) fail(`there is no option "${name}"; did you mean "${nearest(name, names)}"?`);
+  const wrong = unknownOption(options, names);
+  if (wrong) fail(wrong);
   const all = { ...DEFAULTS, ...options };
   const layers = typeof all.layers === "number" ? { encoder: all.layers, decoder: all.layers } : all.layers;
   const { vocabulary, longest, width, heads, inner } = all;

@@ -22,9 +22,15 @@ export function nearest(word: string, words: readonly string[]): string | undefi
   return best;
 }
 
+/** What to say of the first option that is not among `names`; null where all are. */
+export function unknownOption(options: object, names: readonly string[]): string | null {
+  const name = Object.keys(options).find((each) => !names.includes(each));
+  return name === undefined ? null : `there is no option "${name}"; did you mean "${nearest(name, names)}"?`;
+}
+
 /** @throws TypeError for options that are no object, or hold one that is not among `names`, with the nearest that is. */
 export function checkOptions(where: string, options: object, names: readonly string[]): void {
   if (typeof options !== "object" || options === null) throw new TypeError(`${where}: options are an object; got ${String(options)}`);
-  for (const name of Object.keys(options))
-    if (!names.includes(name)) throw new TypeError(`${where}: there is no option "${name}"; did you mean "${nearest(name, names)}"?`);
+  const wrong = unknownOption(options, names);
+  if (wrong) throw new TypeError(`${where}: ${wrong}`);
 }

@@ -277,10 +277,10 @@ export function recording<T>(on: Device, f: () => T): Program<T> {
 }
 
 /** @throws TypeError for what an async function gave: work is enqueued while a function runs, and nobody waits for it. */
-export function refusePromise<T>(where: string, made: T): T {
+export function refusePromise<T>(where: string, made: T, instead = "; let it return tensors, and await data() afterwards"): T {
   if (typeof (made as PromiseLike<unknown> | null | undefined)?.then !== "function") return made;
   Promise.resolve(made).catch(() => {}); // what it may come to is of no interest now
-  throw new TypeError(`${where}: f returned a promise; let it return tensors, and await data() afterwards`);
+  throw new TypeError(`${where}: f returned a promise${instead}`);
 }
 
 /** For what the host does itself: a replay would not do it again. @throws Error while a step is recorded. */
