@@ -7,22 +7,11 @@ import { dirname, extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { type Browser, chromium, type Page } from "playwright";
+import { args, executablePath } from "../../test/browser/launch.ts";
 import { type Racer, race } from "./race.ts";
 import type { Section } from "./report.ts";
 import type { Parts } from "./task.ts";
 import { pageWorks, prepareFolder } from "./works.ts";
-
-/** As in test/browser/vitest.config.ts. */
-const ARGUMENTS = [
-  "--no-sandbox", // root has no other
-  "--enable-unsafe-webgpu",
-  "--use-webgpu-adapter=swiftshader",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
 
 const TYPES: Readonly<Record<string, string>> = {
   ".html": "text/html",
@@ -48,8 +37,8 @@ export async function* pageSections({
   const folder = join(scratch, "work");
   const site = join(scratch, "site");
   await bundle(site);
-  const server = await serve({ "/work/": folder, "/ort/": dirname(createRequire(import.meta.url).resolve("onnxruntime-web")), "/": site });
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: ARGUMENTS });
+  const server = await serve({ "/given/": folder, "/ort/": dirname(createRequire(import.meta.url).resolve("onnxruntime-web")), "/": site });
+  const browser = await chromium.launch({ executablePath, args: [...args] });
   try {
     const { port } = server.address() as { port: number };
     for (const { title, task, entrants } of pageWorks) {

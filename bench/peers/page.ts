@@ -10,9 +10,9 @@ let contender: Contender | null = null;
 Object.assign(globalThis, {
   async openContender(opener: string): Promise<string> {
     const [task, inputs, weights] = [
-      await (await fetch("/work/task.json")).json(),
-      await bytes("/work/inputs.safetensors"),
-      await bytes("/work/model.safetensors"),
+      await (await fetch("/given/task.json")).json(),
+      await bytes("/given/inputs.safetensors"),
+      await bytes("/given/model.safetensors"),
     ];
     const open: Open = inPage[opener as keyof typeof inPage];
     contender = await open({ task: task as Task, threads: 1, inputs: unpackInputs(inputs), weights } satisfies Job);

@@ -3,22 +3,13 @@
 import { fileURLToPath } from "node:url";
 import { playwright } from "@vitest/browser-playwright";
 import { defineConfig } from "vitest/config";
+import { args, executablePath } from "./launch.ts";
 
 /** SharedArrayBuffer, and so threads, exist only in a page that is isolated (COOP and COEP headers); BROWSER_ISOLATED=no leaves the headers out. */
 const isolated = process.env.BROWSER_ISOLATED !== "no";
 
-const args = [
-  "--no-sandbox", // root has no other
-  "--enable-unsafe-webgpu",
-  "--use-webgpu-adapter=swiftshader",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--js-flags=--expose-gc",
-  "--enable-precise-memory-info",
-];
+/** To see how much memory a page holds. */
+const measured = ["--js-flags=--expose-gc", "--enable-precise-memory-info"];
 
 export default defineConfig({
   root: fileURLToPath(new URL("../../", import.meta.url)),
@@ -37,7 +28,7 @@ export default defineConfig({
       enabled: true,
       headless: true,
       screenshotFailures: false,
-      provider: playwright({ launchOptions: { executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args } }),
+      provider: playwright({ launchOptions: { executablePath, args: [...args, ...measured] } }),
       instances: [{ browser: "chromium" }],
     },
   },

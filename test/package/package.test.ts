@@ -10,6 +10,7 @@ import { build } from "esbuild";
 import { type Browser, chromium } from "playwright";
 import { createServer, preview, build as viteBuild } from "vite";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { args, executablePath } from "../browser/launch.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const bin = (name: string) => join(root, "node_modules/.bin", name);
@@ -119,16 +120,7 @@ describe("in a page that Vite makes", () => {
   beforeAll(async () => {
     cpSync(join(root, "docs/page"), page, { recursive: true });
     symlinkSync(join(root, "node_modules/vite"), join(project, "node_modules/vite")); // as if it were installed there
-    browser = await chromium.launch({
-      executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
-      args: [
-        "--no-sandbox",
-        "--enable-unsafe-webgpu",
-        "--use-webgpu-adapter=swiftshader",
-        "--disable-background-networking",
-        "--no-first-run",
-      ],
-    });
+    browser = await chromium.launch({ executablePath, args: [...args] });
   });
   afterAll(() => browser?.close());
 

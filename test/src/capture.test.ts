@@ -22,6 +22,7 @@ import { needs, prepare } from "../../src/shapes.ts";
 import { type Index, index, inner, mostTiles, rewriteIndex, rewriteSegments, type Segments, segments } from "../../src/stream.ts";
 import { full, integers, keep, normal, ones, run, scoped, type Tensor, tensor, tensorsIn, zeros } from "../../src/tensor.ts";
 import { allDeviceNames, onDevice, onDevices, watched } from "../devices.ts";
+import { withWorkers } from "../workers.ts";
 
 // ---- a step as training takes it -------------------------------------------------------------
 
@@ -599,27 +600,19 @@ describe("a captured step", () => {
   );
 
   test.runIf(allDeviceNames.includes("worker"))("whose worker died is on a lost device", async () => {
-    const threads = process.getBuiltinModule("node:worker_threads");
-    const { Worker } = threads;
-    const started: InstanceType<typeof Worker>[] = [];
-    threads.Worker = class extends Worker {
-      constructor(...args: ConstructorParameters<typeof Worker>) {
-        super(...args);
-        started.push(this);
-      }
-    };
     try {
-      const on = await open("cpu", { worker: true, threads: 1 });
-      const x = ones([2]);
-      const step = capture(() => add(x, x));
-      expect([...(await step().data())]).toEqual([2, 2]);
-      await started[0].terminate();
-      await new Promise((later) => setTimeout(later, 50));
-      expect(step).toThrow(/^cpu: the device was lost: /);
-      step.free();
-      on.close();
+      await withWorkers(async (started) => {
+        const on = await open("cpu", { worker: true, threads: 1 });
+        const x = ones([2]);
+        const step = capture(() => add(x, x));
+        expect([...(await step().data())]).toEqual([2, 2]);
+        await started[0].terminate();
+        await new Promise((later) => setTimeout(later, 50));
+        expect(step).toThrow(/^cpu: the device was lost: /);
+        step.free();
+        on.close();
+      });
     } finally {
-      threads.Worker = Worker;
       use(null);
     }
   });

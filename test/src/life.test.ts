@@ -10,6 +10,7 @@ import { DeviceLost, OutOfMemory } from "../../src/errors.ts";
 import { needs, prepare } from "../../src/shapes.ts";
 import { empty, ones, run, scoped, tensor } from "../../src/tensor.ts";
 import { allDeviceNames, deviceNames, onDevices, watched } from "../devices.ts";
+import { withWorkers } from "../workers.ts";
 
 const MIB = 2 ** 20;
 
@@ -165,29 +166,21 @@ describe.runIf(allDeviceNames.includes("worker"))("the cpu device in a worker", 
 
 describe.runIf(allDeviceNames.includes("threads"))("the cpu device on threads", () => {
   test("a helper that dies is a lost device rather than a wait for ever; opened again it works", async () => {
-    const threads = process.getBuiltinModule("node:worker_threads");
-    const { Worker } = threads;
-    const started: InstanceType<typeof Worker>[] = [];
-    threads.Worker = class extends Worker {
-      constructor(...args: ConstructorParameters<typeof Worker>) {
-        super(...args);
-        started.push(this);
-      }
-    };
     try {
-      const on = await open("cpu", { threads: 2, least: 0 });
-      const x = ones([1000]);
-      expect((await add(x, x).data())[999]).toBe(2);
-      await started[0].terminate();
-      await new Promise((later) => setTimeout(later, 50));
-      expect(() => add(x, x)).toThrow(DeviceLost);
-      await expect(x.data()).rejects.toThrow(DeviceLost);
-      const again = await reopen(on);
-      const y = ones([1000]);
-      expect((await add(y, y).data())[999]).toBe(2);
-      again.close();
+      await withWorkers(async (started) => {
+        const on = await open("cpu", { threads: 2, least: 0 });
+        const x = ones([1000]);
+        expect((await add(x, x).data())[999]).toBe(2);
+        await started[0].terminate();
+        await new Promise((later) => setTimeout(later, 50));
+        expect(() => add(x, x)).toThrow(DeviceLost);
+        await expect(x.data()).rejects.toThrow(DeviceLost);
+        const again = await reopen(on);
+        const y = ones([1000]);
+        expect((await add(y, y).data())[999]).toBe(2);
+        again.close();
+      });
     } finally {
-      threads.Worker = Worker;
       use(null);
     }
   });
