@@ -3,6 +3,7 @@
 import { bytesOf, type Dtype, type Kernel, type Values, valuesOf, variantOf } from "../kernels/kernel.ts";
 import { type Command, callOf, paramsOf, type Region, type Reply, shares, WORTHWHILE } from "./cpu/calls.ts";
 import { bottomOf, Engine, functionsOf, grow, MOST_BYTES, memoryOf } from "./cpu/engine.ts";
+import { type Build, kernelsAt, mayFuse, mayWiden } from "./cpu/module.ts";
 import { type Control, controlFor } from "./cpu/team.ts";
 import type { Start } from "./cpu/worker.ts";
 import type { Device, Memory, OpenOptions, Recording, Replay } from "./device.ts";
@@ -20,62 +21,12 @@ const node = globalThis.process?.versions?.node ? globalThis.process : null;
 
 // ---- what the platform has -----------------------------------------------------------------
 
-/** Which kernels: for memory that threads share or for plain memory; with multiplication and addition in one rounding or in two. */
-interface Build {
-  readonly shared: boolean;
-  readonly fused: boolean;
-}
-
-/** In a module's imports: env.memory with limits (WebAssembly 3.0, 5.5.5), whose next byte is 1 for a maximum, and 2 more where it is shared. */
-const MEMORY = [..."\x03env\x06memory\x02"].map((c) => c.charCodeAt(0));
-
-/** The module for memory that threads share: nothing else in it differs. */
-function forSharing(module: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
-  const at = module.findIndex((_, i) => MEMORY.every((byte, j) => module[i + j] === byte));
-  if (at < 0) throw new Error("it imports no memory");
-  module[at + MEMORY.length] |= 2;
-  return module;
-}
-
-const compiling = new Map<string, Promise<WebAssembly.Module>>();
-
 /** The compiled kernels, found by bundlers through `new URL`. */
-function kernels({ shared, fused }: Build): Promise<WebAssembly.Module> {
-  const url = fused
-    ? new URL("../kernels/cpu/kernels.fused.wasm", import.meta.url)
-    : new URL("../kernels/cpu/kernels.wasm", import.meta.url);
-  const fetched = async () => {
-    const bytes =
-      url.protocol === "file:" ? await node?.getBuiltinModule("node:fs/promises").readFile(url) : await (await fetch(url)).arrayBuffer();
-    const module = new Uint8Array(bytes ?? []);
-    return WebAssembly.compile(shared ? forSharing(module) : module);
-  };
-  const name = `${url.href} ${shared}`;
-  const found = compiling.get(name) ?? fetched();
-  compiling.set(name, found);
-  return found.catch((cause) => {
-    compiling.delete(name);
-    throw new Error(`cpu: ${url.pathname} cannot be loaded; in a checkout, run npm run build`, { cause });
-  });
-}
-
-/** A module of one function: f32x4.relaxed_madd of three zeros (WebAssembly 3.0, relaxed vector instructions). */
-const RELAXED = [
-  ...[0, 0x61, 0x73, 0x6d, 1, 0, 0, 0], // magic and version
-  ...[1, 5, 1, 0x60, 0, 1, 0x7b], // a type: [] -> [v128]
-  ...[3, 2, 1, 0], // a function of that type
-  ...[10, 19, 1, 17, 0, ...[0, 0, 0].flatMap(() => [0x41, 0, 0xfd, 15]), 0xfd, 0x85, 2, 0x0b], // its body: splats of i32.const 0
-];
-
-/**
- * Does the engine multiply and add in one rounding? Browsers do, and Node from 22; in Node 20 V8 has it finished but behind a flag, which is set
- * here where it helps.
- */
-function mayFuse(): boolean {
-  const can = () => WebAssembly.validate(new Uint8Array(RELAXED));
-  if (!can()) node?.getBuiltinModule("node:v8").setFlagsFromString("--experimental-wasm-relaxed-simd");
-  return can();
-}
+const kernels = (build: Build): Promise<WebAssembly.Module> =>
+  kernelsAt(
+    build.fused ? new URL("../kernels/cpu/kernels.fused.wasm", import.meta.url) : new URL("../kernels/cpu/kernels.wasm", import.meta.url),
+    build,
+  );
 
 /** May threads share memory here? In a page only when it is cross-origin isolated. */
 const mayShare = (): boolean => typeof SharedArrayBuffer !== "undefined" && globalThis.crossOriginIsolated !== false;
@@ -401,20 +352,22 @@ export async function openCpu({
   limit = MOST_BYTES,
   worker = !mayWait(),
   least = WORTHWHILE,
-  fused = true,
+  fused: wantFused = true,
+  wide: wantWide = true,
 }: OpenOptions = {}): Promise<Device> {
   if (wanted !== undefined && !(Number.isInteger(wanted) && wanted >= 1))
     throw new RangeError(`open("cpu", { threads }): threads are 1 or more; got ${wanted}`);
   const threads = mayShare() ? (wanted ?? Math.min(cores(), MOST_THREADS)) : 1;
   const shared = threads > 1;
-  const build = { shared, fused: fused && mayFuse() };
-  const module = await kernels(build);
+  const fused = wantFused && mayFuse();
+  const wide = fused && wantWide && mayWiden();
+  const module = await kernels({ shared, fused, wide });
   const control: Control | null = shared ? controlFor(threads) : null;
   // A worker that shares nothing makes its own memory; else all work on this one.
   const memory = shared || !worker ? memoryOf(shared) : null;
   const first = worker ? 0 : 1; // the owner of the queue is number 0, in place or not
   const team = await together(
-    Array.from({ length: threads - first }, (_, i) => started({ module, memory, control, threads, part: first + i })),
+    Array.from({ length: threads - first }, (_, i) => started({ module, wide, memory, control, threads, part: first + i })),
   );
 
   const outOfMemory = (asked: number) =>
@@ -422,7 +375,7 @@ export async function openCpu({
   let queue: Queue;
   let bottom: number;
   if (memory && !worker) {
-    const functions = await functionsOf(module, memory);
+    const functions = await functionsOf(module, wide, memory);
     queue = inPlace(new Engine(memory, functions, threads, control));
     bottom = bottomOf(functions);
   } else {
@@ -453,7 +406,7 @@ export async function openCpu({
 
   return {
     name: "cpu",
-    description: `WebAssembly ${build.fused ? "relaxed " : ""}SIMD, ${threads === 1 ? "one thread" : `${threads} threads`}${worker ? ", in a worker" : ""}`,
+    description: `WebAssembly ${fused ? "relaxed " : ""}SIMD${wide ? " in pairs (AVX2)" : ""}, ${threads === 1 ? "one thread" : `${threads} threads`}${worker ? ", in a worker" : ""}`,
     memory: heap,
     allocate(dtype: Dtype, length: number): Region {
       check();

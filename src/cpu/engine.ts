@@ -18,10 +18,12 @@ export const MOST_BYTES = PAGE * MOST_PAGES;
 export const memoryOf = (shared: boolean): WebAssembly.Memory =>
   new WebAssembly.Memory({ initial: FIRST_PAGES, maximum: MOST_PAGES, shared });
 
-/** The kernels of a compiled module, on a memory. */
-export async function functionsOf(module: WebAssembly.Module, memory: WebAssembly.Memory): Promise<Functions> {
+/** The kernels of a compiled module, on a memory. @param wide was it compiled for vectors of 8? Then they hold more of them at once. */
+export async function functionsOf(module: WebAssembly.Module, wide: boolean, memory: WebAssembly.Memory): Promise<Functions> {
   const { exports } = await WebAssembly.instantiate(module, { env: { memory, abort: () => {} } });
-  return exports as unknown as Functions;
+  const functions = exports as unknown as Functions;
+  if (wide) functions.widen();
+  return functions;
 }
 
 /** The first address that the module itself leaves free. */

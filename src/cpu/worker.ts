@@ -8,6 +8,8 @@ import { type Control, help } from "./team.ts";
 /** The first message. */
 export interface Start {
   readonly module: WebAssembly.Module;
+  /** Was it compiled for vectors of 8? */
+  readonly wide: boolean;
   /** The memory shared with other threads; null: a memory of its own. */
   readonly memory: WebAssembly.Memory | null;
   readonly control: Control | null;
@@ -105,9 +107,9 @@ function owner(engine: Engine, port: Port): (commands: readonly Command[]) => vo
 const port = portOf();
 let commands: ((commands: readonly Command[]) => void) | null = null;
 
-async function start({ module, memory: given, control, threads, part }: Start): Promise<void> {
+async function start({ module, wide, memory: given, control, threads, part }: Start): Promise<void> {
   const memory = given ?? memoryOf(false);
-  const functions = await functionsOf(module, memory);
+  const functions = await functionsOf(module, wide, memory);
   port.postMessage(bottomOf(functions)); // ready
   if (part > 0 && control) help(control, functions, part);
   commands = owner(new Engine(memory, functions, threads, control), port);

@@ -91,13 +91,39 @@ function multiply(x: usize, n: u32, factor: f32): void {
   for (; x < end; x += 16) v128.store(x, f32x4.mul(v128.load(x), f32x4.splat(factor)));
 }
 
-/** What four queries have gathered, in panels, times a factor each. */
+/** Eight queries' shifts, minus their largest exponent so far, after scores from `at` to `end` times -`factor`; `old` gets what they were. */
+function lower(shift: usize, at: usize, end: usize, factor: f32, old: usize): void {
+  const factors = f32x4.splat(factor);
+  let most0 = f32x4.splat(-f32.MAX_VALUE);
+  let most1 = most0;
+  for (; at < end; at += KEY) {
+    most0 = f32x4.pmax(most0, v128.load(at));
+    most1 = f32x4.pmax(most1, v128.load(at, 16));
+  }
+  const shift0 = v128.load(shift);
+  const shift1 = v128.load(shift, 16);
+  v128.store(old, shift0);
+  v128.store(old, shift1, 16);
+  v128.store(shift, f32x4.pmin(shift0, f32x4.mul(most0, factors)));
+  v128.store(shift, f32x4.pmin(shift1, f32x4.mul(most1, factors)), 16);
+}
+
+/** Eight queries' sums: what is left of them, and what is new. */
+function gain(sum: usize, left: usize, more: usize): void {
+  v128.store(sum, f32x4.add(f32x4.mul(v128.load(sum), v128.load(left)), v128.load(more)));
+  v128.store(sum, f32x4.add(f32x4.mul(v128.load(sum, 16), v128.load(left, 16)), v128.load(more, 16)), 16);
+}
+
+/** What eight queries have gathered, in panels, times a factor each. */
 function shrink(result: usize, panels: u32, factors: usize): void {
-  for (let r: usize = 0; r < 4; r++) {
+  for (let r: usize = 0; r < 8; r++) {
     const factor = v128.load_splat<f32>(factors + r * 4);
-    for (let c: u32 = 0; c < panels * 4; c++) {
-      const at = result + usize(c >> 2) * TALL + r * ROW + usize(c & 3) * 16;
+    for (let c: u32 = 0; c < panels; c++) {
+      const at = result + usize(c) * TALL + r * ROW;
       v128.store(at, f32x4.mul(v128.load(at), factor));
+      v128.store(at, f32x4.mul(v128.load(at, 16), factor), 16);
+      v128.store(at, f32x4.mul(v128.load(at, 32), factor), 32);
+      v128.store(at, f32x4.mul(v128.load(at, 48), factor), 48);
     }
   }
 }
@@ -112,10 +138,11 @@ function forward(
   const queries = bits + BITS; // panels of the tile's transpose
   const score = queries + usize(TILE * width) * 4;
   const result = score + usize(KEYS) * KEY; // panels
-  const most = result + usize(panels) * TALL; // of the scores so far, by query, as exponents of 2
-  const sum = most + TILE * 4; // of their powers
+  const shift = result + usize(panels) * TALL; // by query: minus the largest score so far, as an exponent of 2
+  const sum = shift + TILE * 4; // of the powers of shifted scores
   const values = sum + TILE * 4; // panels of the segment
-  const scale = f32x4.splat(LOG2E / sqrt<f32>(f32(width)));
+  const left = bits + 16; // of what eight queries had before a block; draws come later
+  const scale: f32 = LOG2E / sqrt<f32>(f32(width));
   if (key) fold(key, site0, site1, bits);
   for (let h: u32 = 0; h < heads; h++) {
     const column = usize(h * width) * 4;
@@ -136,28 +163,26 @@ function forward(
       packed = from;
       packTransposed(q + step * row0 + column, step, width, rows, queries);
       for (let i: u32 = 0; i < TILE; i++) {
-        store<f32>(most + usize(i) * 4, -f32.MAX_VALUE);
+        store<f32>(shift + usize(i) * 4, f32.MAX_VALUE);
         store<f32>(sum + usize(i) * 4, 0);
       }
       for (let j0 = from; j0 < seen; j0 += KEYS) {
         const keys = min(KEYS, seen - j0);
         scores(k + step * j0 + column, step, keys, queries, rows, width, score);
         if (causal) hide(score, rows, keys, place - (j0 - from));
-        for (let i: u32 = 0; i < rows; i += 4) {
+        for (let i: u32 = 0; i < rows; i += 8) {
           const o = usize(i) * 4;
           const end = score + usize(keys) * KEY + o;
-          let m = f32x4.splat(-f32.MAX_VALUE);
-          for (let at = score + o; at < end; at += KEY) m = f32x4.pmax(m, v128.load(at));
-          m = f32x4.pmax(v128.load(most + o), f32x4.mul(m, scale));
-          v128.store(bits + 16, f32x4.sub(v128.load(most + o), m));
-          v128.store(most + o, m);
-          const less = fade(bits + 16, bits + 32, 16, f32x4.splat(1), f32x4.splat(0)); // what is left of what came before
-          if (j0 > from) shrink(result + usize(i) * ROW, panels, bits + 16);
-          v128.store(sum + o, f32x4.add(f32x4.mul(v128.load(sum + o), less), fade(score + o, end, KEY, scale, f32x4.neg(m))));
-          if (!key) continue;
+          lower(shift + o, score + o, end, -scale, left);
+          fade(left, left + 32, 32, -1, shift + o, left); // what is left of what came before
+          if (j0 > from) shrink(result + usize(i) * ROW, panels, left);
+          fade(score + o, end, KEY, scale, shift + o, left + 32);
+          gain(sum + o, left, left + 32);
+        }
+        for (let i: u32 = 0; key && i < rows; i += 4) {
           draw(bits, row0 + i, h, j0 - from, keys);
           for (let j: u32 = 0; j < keys; j++) {
-            const at = score + o + usize(j) * KEY;
+            const at = score + usize(i) * 4 + usize(j) * KEY;
             v128.store(at, v128.and(v128.load(at), kept(bits, j, i32x4.splat(threshold))));
           }
         }
@@ -166,7 +191,7 @@ function forward(
       }
       for (let i: u32 = 0; i < rows; i++) {
         const l = load<f32>(sum + usize(i) * 4);
-        store<f32>(lse + usize((row0 + i) * heads + h) * 4, load<f32>(most + usize(i) * 4) / LOG2E + Mathf.log(l));
+        store<f32>(lse + usize((row0 + i) * heads + h) * 4, Mathf.log(l) - load<f32>(shift + usize(i) * 4) / LOG2E);
         store<f32>(sum + usize(i) * 4, keep / l);
       }
       unpack(result, TALL, rows, width, sum, 4, y + step * row0 + column, step);
@@ -242,10 +267,11 @@ function backwardOf(
       scores(k + block, step, keys, queriesT, rows, width, score);
       if (causal) hide(score, rows, keys, place - j0);
       scores(v + block, step, keys, dyT, rows, width, dScore);
+      for (let i: u32 = 0; i < rows; i += 8)
+        fade(score + usize(i) * 4, score + usize(i) * 4 + usize(keys) * KEY, KEY, scale * LOG2E, logs + usize(i) * 4, bits + 16);
       for (let i: u32 = 0; i < rows; i += 4) {
         const o = usize(i) * 4;
         const mean = v128.load(delta + o);
-        fade(score + o, score + o + usize(keys) * KEY, KEY, f32x4.splat(scale * LOG2E), v128.load(logs + o));
         if (dropped) draw(bits, row0 + i, h, j0, keys);
         for (let j: u32 = 0; j < keys; j++) {
           const at = usize(j) * KEY + o;

@@ -1,5 +1,6 @@
 /** The hot kernels in WebAssembly SIMD: called with addresses, then parameters, then what a variant fixes (`Compiled` in kernels/kernel.ts). */
 
+export { widen } from "./panel";
 export { matmul } from "./matmul";
 export { attention, attentionDropped, attentionGrad, attentionGradDropped } from "./attention";
 export { clamp, clampGrad, map, zip, zipBroadcast, zipThree } from "./elementwise";

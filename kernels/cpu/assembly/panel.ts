@@ -2,7 +2,8 @@
  * Panels and strips: what matrix products are made of here.
  *
  * A panel is 16 columns of a matrix, [row][16] without gaps, columns beyond the edge zero. A strip of C is all rows of one panel; two rows of
- * it, 8 vectors of 4, stay in registers while a product runs down its depth. Steps are in bytes.
+ * it, 8 vectors of 4, stay in registers while a product runs down its depth, or four where an engine makes one of two neighbouring vectors. Steps are
+ * in bytes.
  */
 
 import { madd } from "./vector";
@@ -28,8 +29,118 @@ function at(base: usize, step: usize, i: u32): usize {
   return base + step * usize(i);
 }
 
+/** Does the engine work on two neighbouring vectors at once, 8 numbers? V8 does when asked (src/cpu.ts), by rewriting pairs that it finds. */
+let wide: bool = false;
+
+export function widen(): void {
+  wide = true;
+}
+
 /** c[i][0..16] = or += sum over p of a[i][p] b[p][0..16], for a strip of c and a panel b; a[i][p] lies at a + i aRow + p aStep. */
 export function strip(a: usize, aRow: usize, aStep: usize, rows: u32, b: usize, depth: u32, c: usize, cRow: usize, add: bool): void {
+  const fours = wide ? rows & ~3 : 0;
+  byFours(a, aRow, aStep, fours, b, depth, c, cRow, add);
+  byTwos(at(a, aRow, fours), aRow, aStep, rows - fours, b, depth, at(c, cRow, fours), cRow, add);
+}
+
+/** Four rows in 16 vectors: more than there are registers, but half as many of twice the width. */
+function byFours(a: usize, aRow: usize, aStep: usize, rows: u32, b: usize, depth: u32, c: usize, cRow: usize, add: bool): void {
+  for (let i: u32 = 0; i < rows; i += 4) {
+    let a0 = at(a, aRow, i);
+    let a1 = a0 + aRow;
+    let a2 = a1 + aRow;
+    let a3 = a2 + aRow;
+    let x0 = f32x4.splat(0);
+    let x1 = x0;
+    let x2 = x0;
+    let x3 = x0;
+    let y0 = x0;
+    let y1 = x0;
+    let y2 = x0;
+    let y3 = x0;
+    let z0 = x0;
+    let z1 = x0;
+    let z2 = x0;
+    let z3 = x0;
+    let w0 = x0;
+    let w1 = x0;
+    let w2 = x0;
+    let w3 = x0;
+    let row = b;
+    const end = b + usize(depth) * ROW;
+    while (row < end) {
+      const b0 = v128.load(row);
+      const b1 = v128.load(row, 16);
+      const b2 = v128.load(row, 32);
+      const b3 = v128.load(row, 48);
+      const u0 = v128.load_splat<f32>(a0);
+      x0 = madd(u0, b0, x0);
+      x1 = madd(u0, b1, x1);
+      x2 = madd(u0, b2, x2);
+      x3 = madd(u0, b3, x3);
+      const u1 = v128.load_splat<f32>(a1);
+      y0 = madd(u1, b0, y0);
+      y1 = madd(u1, b1, y1);
+      y2 = madd(u1, b2, y2);
+      y3 = madd(u1, b3, y3);
+      const u2 = v128.load_splat<f32>(a2);
+      z0 = madd(u2, b0, z0);
+      z1 = madd(u2, b1, z1);
+      z2 = madd(u2, b2, z2);
+      z3 = madd(u2, b3, z3);
+      const u3 = v128.load_splat<f32>(a3);
+      w0 = madd(u3, b0, w0);
+      w1 = madd(u3, b1, w1);
+      w2 = madd(u3, b2, w2);
+      w3 = madd(u3, b3, w3);
+      a0 += aStep;
+      a1 += aStep;
+      a2 += aStep;
+      a3 += aStep;
+      row += ROW;
+    }
+    const c0 = at(c, cRow, i);
+    const c1 = c0 + cRow;
+    const c2 = c1 + cRow;
+    const c3 = c2 + cRow;
+    if (add) {
+      x0 = f32x4.add(v128.load(c0), x0);
+      x1 = f32x4.add(v128.load(c0, 16), x1);
+      x2 = f32x4.add(v128.load(c0, 32), x2);
+      x3 = f32x4.add(v128.load(c0, 48), x3);
+      y0 = f32x4.add(v128.load(c1), y0);
+      y1 = f32x4.add(v128.load(c1, 16), y1);
+      y2 = f32x4.add(v128.load(c1, 32), y2);
+      y3 = f32x4.add(v128.load(c1, 48), y3);
+      z0 = f32x4.add(v128.load(c2), z0);
+      z1 = f32x4.add(v128.load(c2, 16), z1);
+      z2 = f32x4.add(v128.load(c2, 32), z2);
+      z3 = f32x4.add(v128.load(c2, 48), z3);
+      w0 = f32x4.add(v128.load(c3), w0);
+      w1 = f32x4.add(v128.load(c3, 16), w1);
+      w2 = f32x4.add(v128.load(c3, 32), w2);
+      w3 = f32x4.add(v128.load(c3, 48), w3);
+    }
+    v128.store(c0, x0);
+    v128.store(c0, x1, 16);
+    v128.store(c0, x2, 32);
+    v128.store(c0, x3, 48);
+    v128.store(c1, y0);
+    v128.store(c1, y1, 16);
+    v128.store(c1, y2, 32);
+    v128.store(c1, y3, 48);
+    v128.store(c2, z0);
+    v128.store(c2, z1, 16);
+    v128.store(c2, z2, 32);
+    v128.store(c2, z3, 48);
+    v128.store(c3, w0);
+    v128.store(c3, w1, 16);
+    v128.store(c3, w2, 32);
+    v128.store(c3, w3, 48);
+  }
+}
+
+function byTwos(a: usize, aRow: usize, aStep: usize, rows: u32, b: usize, depth: u32, c: usize, cRow: usize, add: bool): void {
   for (let i: u32 = 0; i < rows; i += 2) {
     // The last of an odd number of rows is done twice at once; both read c before either writes it.
     const two = i + 1 < rows;
