@@ -28,7 +28,7 @@ const rounds = Number(options.rounds);
 if (!(Number.isInteger(rounds) && rounds > 0)) throw new RangeError(`--rounds: must be a positive integer; got ${options.rounds}`);
 
 /** Milliseconds a turn lasts, unless one run takes longer. */
-const TURN = 400;
+const TURN = 1000;
 
 install();
 const torch = findTorch();

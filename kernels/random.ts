@@ -15,22 +15,42 @@ const ROTATIONS = [13, 15, 26, 6, 17, 29, 16, 24];
 /** The key schedule's parity constant, from Skein (Ferguson et al. 2010). */
 const PARITY = 0x1bd11bda;
 
-/** Threefry-2x32-20 of a counter under a key: two words of 32 bits, written at `at`. */
+const [A0, A1, A2, A3, B0, B1, B2, B3] = ROTATIONS;
+
+const turned = (x: number, y: number, distance: number): number => ((y << distance) | (y >>> (32 - distance))) ^ x;
+
+/** Threefry-2x32-20 of a counter under a key: two words of 32 bits, written at `at`. Rounds are written out: weights are millions of draws. */
 function encrypt(k0: number, k1: number, c0: number, c1: number, to: Uint32Array, at: number): void {
-  const k2 = k0 ^ k1 ^ PARITY;
-  let x0 = (c0 + k0) | 0;
-  let x1 = (c1 + k1) | 0;
-  for (let round = 0; round < 20; round++) {
-    const r = ROTATIONS[round % 8];
-    x0 = (x0 + x1) | 0;
-    x1 = ((x1 << r) | (x1 >>> (32 - r))) ^ x0;
-    if (round % 4 !== 3) continue;
-    const s = (round + 1) / 4; // then words s and s + 1 of the schedule k0, k1, k2, k0, ...
-    x0 = (x0 + (s % 3 === 0 ? k0 : s % 3 === 1 ? k1 : k2)) | 0;
-    x1 = (x1 + (s % 3 === 0 ? k1 : s % 3 === 1 ? k2 : k0) + s) | 0;
+  let x = (c0 + k0) | 0;
+  let y = (c1 + k1) | 0;
+  // The schedule k0, k1, k2, k0, ... moves on as the rounds do, four at a time.
+  let [a, b, c] = [k0, k1, k0 ^ k1 ^ PARITY];
+  for (let s = 1; ; s += 2) {
+    x = (x + y) | 0;
+    y = turned(x, y, A0);
+    x = (x + y) | 0;
+    y = turned(x, y, A1);
+    x = (x + y) | 0;
+    y = turned(x, y, A2);
+    x = (x + y) | 0;
+    y = turned(x, y, A3);
+    x = (x + b) | 0;
+    y = (y + c + s) | 0;
+    if (s === 5) break;
+    x = (x + y) | 0;
+    y = turned(x, y, B0);
+    x = (x + y) | 0;
+    y = turned(x, y, B1);
+    x = (x + y) | 0;
+    y = turned(x, y, B2);
+    x = (x + y) | 0;
+    y = turned(x, y, B3);
+    x = (x + c) | 0;
+    y = (y + a + s + 1) | 0;
+    [a, b, c] = [c, a, b];
   }
-  to[at] = x0;
-  to[at + 1] = x1;
+  to[at] = x;
+  to[at + 1] = y;
 }
 
 const pair = new Uint32Array(2);

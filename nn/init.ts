@@ -19,7 +19,7 @@ const drawn = (key: Key | null, shape: Shape, draw: (key: Key, count: number) =>
 
 /** N(0, deviation^2). */
 export const normal = (key: Key | null, shape: Shape, deviation = 1): Tensor =>
-  drawn(key, shape, (key, count) => key.normals(count).map((value) => value * deviation));
+  drawn(key, shape, (key, count) => key.normals(count, deviation));
 
 /** Evenly from [low, high). */
 export const uniform = (key: Key | null, shape: Shape, low = 0, high = 1): Tensor =>

@@ -39,11 +39,14 @@ export class Key {
     return uniforms;
   }
 
-  /** `count` numbers from the standard normal distribution (Box and Muller 1958), drawn on the host so that devices agree. */
-  normals(count: number): Float64Array {
-    const u = this.uniforms(2 * count);
+  /** `count` numbers from the normal distribution N(0, deviation^2) (Box and Muller 1958), drawn on the host so that devices agree. */
+  normals(count: number, deviation = 1): Float64Array {
+    const words = this.bits(2 * count);
     const normals = new Float64Array(count);
-    for (let i = 0; i < count; i++) normals[i] = Math.sqrt(-2 * Math.log(1 - u[2 * i])) * Math.cos(2 * Math.PI * u[2 * i + 1]);
+    for (let i = 0; i < count; i++) {
+      const radius = Math.sqrt(-2 * Math.log(1 - (words[2 * i] >>> 8) * UNIT));
+      normals[i] = radius * Math.cos(2 * Math.PI * ((words[2 * i + 1] >>> 8) * UNIT)) * deviation;
+    }
     return normals;
   }
 

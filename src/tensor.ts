@@ -357,12 +357,7 @@ export const zeros = (shape: Shape): Tensor => full(shape, 0);
 export const ones = (shape: Shape): Tensor => full(shape, 1);
 /** Normally distributed values, mean 0. Without a key their content is unknown: for weights that will be loaded. */
 export const normal = (key: Key | null, deviation: number, shape: Shape): Tensor =>
-  key
-    ? tensor(
-        key.normals(sizeOf(shape)).map((value) => value * deviation),
-        shape,
-      )
-    : empty(shape);
+  key ? tensor(key.normals(sizeOf(shape), deviation), shape) : empty(shape);
 
 // ---- running kernels -----------------------------------------------------------------------
 

@@ -35,6 +35,9 @@ export interface RaceOptions {
   readonly onRound?: () => Promise<void>;
 }
 
+/** Who stood still comes back to cold caches, so a run that does not count goes before those that do, unless it takes longer than this, ms. */
+const PATIENCE = 3000;
+
 const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error)).split("\n")[0];
 
 /**
@@ -46,7 +49,7 @@ export async function race(
   { rounds, turn, most = 100, onProgress = () => {}, onRound = async () => {} }: RaceOptions,
 ): Promise<Outcome[]> {
   const outcomes = new Map<Racer, Outcome>();
-  const running: { racer: Racer; description: string; runs: number; times: number[] }[] = [];
+  const running: { racer: Racer; description: string; runs: number; warm: boolean; times: number[] }[] = [];
   let ours: Parts | null = null;
   for (const [i, racer] of racers.entries()) {
     const { name } = racer;
@@ -63,7 +66,7 @@ export async function race(
       if (i === 0) ours = result;
       const wrong = ours ? disagreement(ours, result, racer.slack) : "there is no result of ours to hold it against";
       if (wrong) throw new Error(wrong);
-      running.push({ racer, description, runs: 1, times: [] });
+      running.push({ racer, description, runs: 1, warm: false, times: [] });
     } catch (error) {
       outcomes.set(racer, { name, state: "wrong", reason: reasonOf(error) });
     }
@@ -74,9 +77,13 @@ export async function race(
     for (const each of [...running]) {
       onProgress(`${each.racer.name}: round ${round + 1} of ${rounds}`);
       try {
-        const times = await each.racer.time(each.runs, each.runs > 1);
+        const times = await each.racer.time(each.runs, each.warm);
         if (round >= 0) each.times.push(...times);
-        else each.runs = Math.max(1, Math.min(most, Math.round(turn / Math.min(...times))));
+        else {
+          const shortest = Math.min(...times);
+          each.runs = Math.max(1, Math.min(most, Math.round(turn / shortest)));
+          each.warm = shortest <= PATIENCE;
+        }
       } catch (error) {
         outcomes.set(each.racer, { name: each.racer.name, state: "wrong", reason: reasonOf(error) });
         running.splice(running.indexOf(each), 1);

@@ -14,8 +14,8 @@ const runner = (name: string, ms: number, log: string[], result: Parts = right):
   name,
   open: async () => `${name} 1.0`,
   result: async () => result,
-  async time(runs) {
-    log.push(name);
+  async time(runs, warm) {
+    log.push(warm ? name.toUpperCase() : name);
     return new Array<number>(runs).fill(ms);
   },
   close: async () => {},
@@ -27,7 +27,7 @@ describe("race", () => {
   test("takes turns, and runs the fast more often in theirs", async () => {
     const log: string[] = [];
     const outcomes = await race([runner("a", 10, log), runner("b", 2, log), runner("c", 100, log)], options);
-    expect(log.join("")).toBe("abc".repeat(4)); // a rehearsal and three rounds
+    expect(log.join("")).toBe("abcABCABCABC"); // a rehearsal, after which all warm up before they count
     expect(outcomes.map((each) => each.state === "timed" && each.times.length)).toEqual([3, 15, 3]);
   });
 
@@ -45,7 +45,7 @@ describe("race", () => {
     );
     expect(outcomes.map(({ state }) => state)).toEqual(["timed", "wrong", "wrong", "wrong", "timed"]);
     expect(outcomes[1]).toMatchObject({ reason: "its y are off ours by 3.3e-4, more than 2e-4" });
-    expect(new Set(log)).toEqual(new Set(["ours", "near"]));
+    expect(new Set(log)).toEqual(new Set(["ours", "near", "OURS", "NEAR"]));
   });
 
   test("without a result of ours nobody is held to be right", async () => {
@@ -62,7 +62,13 @@ describe("race", () => {
     const weak: Racer = { ...runner("weak", 1, log), time: () => Promise.reject(new Error("crashed\nat some place")) };
     const outcomes = await race([runner("ours", 10, log), weak, runner("c", 10, log)], options);
     expect(outcomes[1]).toEqual({ name: "weak", state: "wrong", reason: "crashed" });
-    expect(log.join(" ")).toBe("ours c ".repeat(4).trim());
+    expect(log.join(" ").toLowerCase()).toBe("ours c ".repeat(4).trim());
+  });
+
+  test("who takes long is not asked to warm up", async () => {
+    const log: string[] = [];
+    await race([runner("slow", 3001, log), runner("fast", 3000, log)], options);
+    expect(log.slice(2)).toEqual(["slow", "FAST", "slow", "FAST", "slow", "FAST"]);
   });
 
   test("who cannot be loaded is absent: an unknown program, a process that ends, a library that is not installed", async () => {

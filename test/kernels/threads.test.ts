@@ -4,10 +4,11 @@ import { readdirSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { kernelOf } from "../../kernels/all.ts";
 import { type Kernel, variantOf } from "../../kernels/kernel.ts";
-import { type Sample, samples } from "../../kernels/samples.ts";
+import { samples } from "../../kernels/samples.ts";
 import { callOf, mostParts, shares } from "../../src/cpu/calls.ts";
 import { choose, type Device } from "../../src/device.ts";
 import { allDeviceNames } from "../devices.ts";
+import { outcome } from "./outcome.ts";
 
 describe.runIf(allDeviceNames.includes("threads"))("on two and three threads", () => {
   const devices: Device[] = [];
@@ -18,26 +19,12 @@ describe.runIf(allDeviceNames.includes("threads"))("on two and three threads", (
     for (const device of devices) device.close();
   });
 
-  const compute = async (device: Device, { kernel, inputs, outputs, params }: Sample) => {
-    const dtypes = { ...kernel.inputs, ...kernel.outputs };
-    const all = { ...inputs, ...outputs };
-    const buffers = Object.fromEntries(
-      Object.entries(all).map(([name, given]) => [name, device.allocate(dtypes[name], typeof given === "number" ? given : given.length)]),
-    );
-    for (const [name, given] of Object.entries(all))
-      device.upload(buffers[name], typeof given === "number" ? new Float32Array(given) : given);
-    device.run(kernel, buffers, params);
-    const read = await Promise.all(Object.keys(kernel.outputs).map((name) => device.read(buffers[name])));
-    for (const buffer of Object.values(buffers)) device.free(buffer);
-    return read;
-  };
-
   const split = samples().filter(({ kernel, params }) => kernel.compiled && shares(kernel.compiled, params, 2, 0).pieces.length > 1);
 
   test("many kernels are split", () => expect(split.length).toBeGreaterThan(10));
 
   test.each(split.map((sample, i) => [`${sample.kernel.name} (${i})`, sample] as const))("%s", async (_, sample) => {
-    const [one, two, three] = await Promise.all(devices.map((device) => compute(device, sample)));
+    const [one, two, three] = await Promise.all(devices.map((device) => outcome(device, sample)));
     expect(two).toEqual(one);
     expect(three).toEqual(one);
   });
