@@ -10,13 +10,41 @@
  * 1e-5 of itself. A negative scale leaves everything as it is: see `unscale`.
  */
 
-import { each, kernel, lanes } from "./kernel.ts";
+import { PART } from "./collect.ts";
+import { each, kernel, lanes, type Values } from "./kernel.ts";
 
 /** The scale in `clip` that skips a step. */
 const SKIP = -1;
 
 /** Numbers in a row of adamw's `hyper`. */
 export const ADAM_ROW = 10;
+
+/** WGSL: the step of number i, whose parameter's row begins at h. */
+const step = /* wgsl */ `
+  let lr = hyper[h]; let b1 = hyper[h + 1u]; let b2 = hyper[h + 2u]; let eps = hyper[h + 3u];
+  let gi = g[i] * clip[1] + hyper[h + 9u] * w[i];
+  let mi = b1 * m[i] + hyper[h + 6u] * gi;
+  let vi = b2 * v[i] + hyper[h + 7u] * gi * gi;
+  m[i] = mi; v[i] = vi;
+  w[i] = w[i] * (1.0 - lr * hyper[h + 8u]) - lr / hyper[h + 4u] * mi / (sqrt(vi) / sqrt(hyper[h + 5u]) + eps);`;
+
+/** The same in loops, of the numbers from `first` to before `end`. */
+function stepped({ g, hyper, clip, w, m, v }: Readonly<Record<string, Values>>, slot: number, first: number, end: number): void {
+  const [lr, b1, b2, eps, c1, c2, d1, d2, decay, l2] = hyper.subarray(slot * ADAM_ROW, (slot + 1) * ADAM_ROW);
+  const scale = clip[1];
+  if (scale < 0) return;
+  const keep = 1 - lr * decay;
+  const rate = lr / c1;
+  const root = Math.sqrt(c2);
+  for (let i = first; i < end; i++) {
+    const gi = g[i] * scale + l2 * w[i];
+    const mi = b1 * m[i] + d1 * gi;
+    const vi = b2 * v[i] + d2 * gi * gi;
+    m[i] = mi;
+    v[i] = vi;
+    w[i] = w[i] * keep - (rate * mi) / (Math.sqrt(vi) / root + eps);
+  }
+}
 
 export const adamw = kernel({
   name: "adamw",
@@ -28,13 +56,7 @@ export const adamw = kernel({
       groups: ({ n }) => lanes(n),
       wgsl: each(/* wgsl */ `
   if (clip[1] < 0.0) { return; }
-  let h = p.slot * ${ADAM_ROW}u;
-  let lr = hyper[h]; let b1 = hyper[h + 1u]; let b2 = hyper[h + 2u]; let eps = hyper[h + 3u];
-  let gi = g[i] * clip[1] + hyper[h + 9u] * w[i];
-  let mi = b1 * m[i] + hyper[h + 6u] * gi;
-  let vi = b2 * v[i] + hyper[h + 7u] * gi * gi;
-  m[i] = mi; v[i] = vi;
-  w[i] = w[i] * (1.0 - lr * hyper[h + 8u]) - lr / hyper[h + 4u] * mi / (sqrt(vi) / sqrt(hyper[h + 5u]) + eps);`),
+  let h = p.slot * ${ADAM_ROW}u;${step}`),
     },
   ],
   compiled: {
@@ -42,21 +64,25 @@ export const adamw = kernel({
     buffers: ["g", "hyper", "clip", "w", "m", "v"],
     split: () => ({ over: "n", strides: [1, 0, 0, 1, 1, 1], work: 8 }),
   },
-  loops({ g, hyper, clip, w, m, v }, { n, slot }) {
-    const [lr, b1, b2, eps, c1, c2, d1, d2, decay, l2] = hyper.subarray(slot * ADAM_ROW, (slot + 1) * ADAM_ROW);
-    const scale = clip[1];
-    if (scale < 0) return;
-    const keep = 1 - lr * decay;
-    const rate = lr / c1;
-    const root = Math.sqrt(c2);
-    for (let i = 0; i < n; i++) {
-      const gi = g[i] * scale + l2 * w[i];
-      const mi = b1 * m[i] + d1 * gi;
-      const vi = b2 * v[i] + d2 * gi * gi;
-      m[i] = mi;
-      v[i] = vi;
-      w[i] = w[i] * keep - (rate * mi) / (Math.sqrt(vi) / root + eps);
-    }
+  loops: (buffers, { n, slot }) => stepped(buffers, slot, 0, n),
+});
+
+/** Of all parameters together, that lie side by side, each from a multiple of PART on: slots[j] is the row of numbers PART j and on. */
+export const adamwTogether = kernel({
+  name: "adamwTogether",
+  inputs: { g: "f32", slots: "u32", hyper: "f32", clip: "f32" },
+  outputs: { w: "f32", m: "f32", v: "f32" },
+  params: { n: "u32" },
+  passes: [
+    {
+      groups: ({ n }) => lanes(n),
+      wgsl: each(/* wgsl */ `
+  if (clip[1] < 0.0) { return; }
+  let h = slots[i / ${PART}u] * ${ADAM_ROW}u;${step}`),
+    },
+  ],
+  loops(buffers, { n }) {
+    for (let i = 0; i < n; i += PART) stepped(buffers, buffers.slots[i / PART], i, Math.min(n, i + PART));
   },
 });
 

@@ -4,6 +4,7 @@ import * as adamw from "./adamw.ts";
 import * as addnorm from "./addnorm.ts";
 import * as attention from "./attention.ts";
 import * as cast from "./cast.ts";
+import * as collect from "./collect.ts";
 import * as cosine from "./cosine.ts";
 import * as elementwise from "./elementwise.ts";
 import * as extreme from "./extreme.ts";
@@ -31,6 +32,7 @@ const files = [
   adamw,
   attention,
   cast,
+  collect,
   cosine,
   elementwise,
   extreme,

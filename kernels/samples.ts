@@ -1,9 +1,10 @@
 /** One small run of every kernel, for a device to be held against the loops: what the tests and `geneformer doctor` check. */
 
-import { adamw, clipScale, unscale } from "./adamw.ts";
+import { adamw, adamwTogether, clipScale, unscale } from "./adamw.ts";
 import { addNorm } from "./addnorm.ts";
 import { attention, attentionGrad, crossTiles } from "./attention.ts";
 import { cast } from "./cast.ts";
+import { COLLECTED, collect, loadsOf, padded } from "./collect.ts";
 import { cosine, cosineGrad } from "./cosine.ts";
 import { binaryNames, clamp, clampGrad, map, ternaryNames, unaryNames, zip, zipBroadcast, zipThree } from "./elementwise.ts";
 import { extreme, extremeGrad, extremePlace } from "./extreme.ts";
@@ -304,6 +305,23 @@ const moves = (): Sample[] =>
     ).map(([kernel, length, y, params]) => sample(kernel as unknown as Kernel, { x: whole(dtype, length) }, { y }, params)),
   );
 
+/** Parts of these sizes, laid out from their end: in another order than they come in. */
+function collected(sizes: readonly number[]): Sample {
+  let end = sizes.reduce((sum, n) => sum + padded(n), 0);
+  const whole = end;
+  const rows = sizes.reduce((sum, n) => sum + loadsOf(n), 0);
+  const places = sizes.map((n) => (end -= padded(n)));
+  const named = <T>(letter: string, values: readonly T[]) => Object.fromEntries(values.map((value, i) => [`${letter}${i}`, value]));
+  const inputs = named("x", sizes.map((n) => floats(Math.max(1, n)))); // biome-ignore format: one line
+  if (sizes.length !== COLLECTED) throw new RangeError(`collected(sizes): give ${COLLECTED}`);
+  return sample(
+    collect,
+    inputs,
+    { whole, squares: floats(1 + rows) },
+    { rows, cols: 0, load: 1, ...named("n", sizes), ...named("to", places) },
+  );
+}
+
 const optimizer = (): Sample[] => {
   const n = 300;
   const clip = Float64Array.of(2, 0.5);
@@ -327,6 +345,14 @@ const optimizer = (): Sample[] => {
       { w: floats(n), m: floats(n), v: floats(n, 0, 0.1) },
       params,
     ), // to be skipped
+    sample(
+      adamwTogether,
+      { g: floats(n), slots: Uint32Array.of(1, 0, 1, 1, 0), hyper: adam.map((x, i) => (i < 10 ? adam[i + 10] * 0.5 : x)), clip },
+      { w: floats(n), m: floats(n, -0.1, 0.1), v: floats(n, 0, 0.1) },
+      { n },
+    ),
+    collected([5000, 64, 0, 1, 4097, 100]),
+    collected([3, 0, 0, 0, 0, 0]),
     sample(sgd(true), { g: floats(n), hyper: descent, clip: Float64Array.of(9, -1) }, { w: floats(n), m: floats(n) }, params),
     sample(sgd(true), { g: floats(n), hyper: descent, clip }, { w: floats(n), m: floats(n) }, params),
     sample(sgd(false) as unknown as Kernel, { g: floats(n), hyper: descent, clip }, { w: floats(n) }, params),

@@ -2,12 +2,13 @@
 
 import { mul, slice } from "../autograd/ops.ts";
 import { inference } from "../autograd/tape.ts";
-import { ADAM_ROW, adamw, clipScale, unscale } from "../kernels/adamw.ts";
-import { squareSumShape, sumSquares } from "../kernels/reduce.ts";
+import { ADAM_ROW, adamw, adamwTogether, clipScale, unscale } from "../kernels/adamw.ts";
+import { squareSumShape, sumRows, sumSquares } from "../kernels/reduce.ts";
 import { SGD_ROW, sgd } from "../kernels/sgd.ts";
 import { unknownOption } from "../src/options.ts";
 import { show } from "../src/shape.ts";
 import { alike, empty, keep, refuseRecorded, run, scoped, type Tensor, zeros } from "../src/tensor.ts";
+import { type Arena, arenasOf } from "./arena.ts";
 import type { LossScale } from "./lossscale.ts";
 import type { Stored } from "./module.ts";
 import { type Match, select } from "./names.ts";
@@ -37,20 +38,24 @@ export interface Optimizer {
 
 // ---- clipping ------------------------------------------------------------------------------
 
+/** f32 [n]: the sum of squares of each. */
+function squaresOf(grads: readonly Tensor[]): Tensor {
+  const squares = empty([grads.length]);
+  grads.forEach((x, slot) => {
+    run(sumSquares, { x }, { squares }, squareSumShape(x.size, slot));
+  });
+  return squares;
+}
+
 /**
- * f32 [2]: the norm of all gradients as one vector, and what brings it down to `most`: 1 where it is no larger, or where most is 0.
+ * f32 [2]: the norm of all gradients as one vector, of whose squares these are sums, and what brings it down to `most`: 1 where it is no larger, or
+ * where most is 0.
  * @param scale the factor that is in the gradients, if one is, and that the second number takes out; it moves on.
  */
-function normAndScale(grads: readonly Tensor[], most: number, scale: LossScale | null = null): Tensor {
-  return scoped(() => {
-    const squares = empty([grads.length]);
-    grads.forEach((x, slot) => {
-      run(sumSquares, { x }, { squares }, squareSumShape(x.size, slot));
-    });
-    const n = grads.length;
-    if (!scale) return run(clipScale, { squares }, { clip: [2] }, { n, most }).clip;
-    return run(unscale, { squares }, { clip: [2], state: scale.state }, { n, most, ...scale.rule }).clip;
-  });
+function clipOf(squares: Tensor, most: number, scale: LossScale | null = null): Tensor {
+  const n = squares.size;
+  if (!scale) return run(clipScale, { squares }, { clip: [2] }, { n, most }).clip;
+  return run(unscale, { squares }, { clip: [2], state: scale.state }, { n, most, ...scale.rule }).clip;
 }
 
 /**
@@ -61,7 +66,7 @@ function normAndScale(grads: readonly Tensor[], most: number, scale: LossScale |
 export function clipGradients(grads: readonly Tensor[], most: number): { grads: Tensor[]; clip: Tensor } {
   if (!(most > 0)) throw new RangeError(`clipGradients(grads, most): most must be positive; got ${most}`);
   return inference(() => {
-    const clip = normAndScale(grads, most);
+    const clip = clipOf(squaresOf(grads), most);
     const scale = slice(clip, 0, 1, 2);
     return { grads: grads.map((g) => mul(g, scale)), clip };
   });
@@ -105,6 +110,13 @@ interface Rule<S> {
   /** Numbers in a row of the kernel's `hyper`, and the row of a parameter at step t, the first being 1. */
   readonly row: number;
   numbers(settings: S, rate: number, t: number): readonly number[];
+  /** Enqueue the kernel for all parameters of an arena, if there is one. */
+  together?(
+    inputs: { g: Tensor; slots: Tensor; hyper: Tensor; clip: Tensor },
+    w: Tensor,
+    state: readonly Tensor[],
+    params: { n: number },
+  ): void;
   /** Enqueue the kernel for one parameter. */
   run(inputs: { g: Tensor; hyper: Tensor; clip: Tensor }, w: Tensor, state: readonly Tensor[], params: { n: number; slot: number }): void;
 }
@@ -122,6 +134,8 @@ class Ruled<S extends DecaySettings> implements Optimizer {
   steps = 0;
   readonly #rule: Rule<S>;
   readonly #slots: readonly Slot<S>[];
+  /** Where parameters lie side by side, on devices where that pays. */
+  readonly #arenas: readonly Arena[];
   /** A row of numbers for each parameter, written anew at each step. */
   readonly #hyper: Tensor;
   readonly #clip: number;
@@ -157,13 +171,17 @@ class Ruled<S extends DecaySettings> implements Optimizer {
     this.#rule = rule;
     this.#clip = clip;
     this.#scale = scale;
+    const kinds = settings.map((each) => rule.state(each));
+    const tensors = named.map(([, w]) => w);
+    this.#arenas = rule.together ? arenasOf(tensors, kinds[0].length) : [];
+    const kept = new Map(this.#arenas.flatMap((arena) => [...arena.kept()]));
     this.#slots = named.map(([name, w], i) => {
       const { decay, decays } = settings[i];
       return {
         name,
         w,
         settings: { ...settings[i], decay: decays(name) ? decay : 0 },
-        state: rule.state(settings[i]).map((kind) => [`${kind}.${name}`, keep(zeros(w.shape))] as const),
+        state: kinds[i].map((kind, j) => [`${kind}.${name}`, kept.get(i)?.[j] ?? keep(zeros(w.shape))] as const),
       };
     });
     this.#hyper = keep(zeros([this.#slots.length, rule.row]));
@@ -200,7 +218,8 @@ class Ruled<S extends DecaySettings> implements Optimizer {
   apply(grads: readonly Tensor[]): Tensor {
     this.#check(`${this.#rule.name}.apply(grads)`, grads);
     return scoped(() => {
-      const clip = normAndScale(grads, this.#clip, this.#scale);
+      if (this.#arenas.length > 0 && this.#arenas.every(({ complete }) => complete)) return this.#together(grads);
+      const clip = clipOf(squaresOf(grads), this.#clip, this.#scale);
       this.#slots.forEach(({ w, state }, slot) => {
         this.#rule.run(
           { g: grads[slot], hyper: this.#hyper, clip },
@@ -211,6 +230,22 @@ class Ruled<S extends DecaySettings> implements Optimizer {
       });
       return clip;
     });
+  }
+
+  #together(grads: readonly Tensor[]): Tensor {
+    const squares = empty([this.#arenas.reduce((sum, { loads }) => sum + loads, 0)]);
+    let at = 0;
+    const gathered = this.#arenas.map((arena) => {
+      const g = arena.gather(grads, squares, at);
+      at += arena.loads;
+      return g;
+    });
+    const { y } = run(sumRows, { x: squares }, { y: [1] }, { rows: 1, cols: at, scale: 1 });
+    const clip = clipOf(y, this.#clip, this.#scale);
+    this.#arenas.forEach(({ whole, states, slots }, i) => {
+      this.#rule.together?.({ g: gathered[i], slots, hyper: this.#hyper, clip }, whole, states, { n: whole.size });
+    });
+    return clip;
   }
 
   *state(): Generator<readonly [name: string, state: Tensor]> {
@@ -230,6 +265,7 @@ class Ruled<S extends DecaySettings> implements Optimizer {
 
   free(): void {
     for (const { state } of this.#slots) for (const [, t] of state) t.free();
+    for (const arena of this.#arenas) arena.free();
     this.#hyper.free();
   }
 }
@@ -262,6 +298,9 @@ const adam = (name: string, decoupled: boolean, decay: number, decays: (name: st
   },
   state: () => ["mean", "square"],
   row: ADAM_ROW,
+  together(inputs, w, [m, v], params) {
+    run(adamwTogether, inputs, { w, m, v }, params);
+  },
   numbers: ({ beta1, beta2, eps, decay }, rate, t) => [
     ...[rate, beta1, beta2, eps, 1 - beta1 ** t, 1 - beta2 ** t, 1 - beta1, 1 - beta2],
     ...(decoupled ? [decay, 0] : [0, decay]),

@@ -40,6 +40,11 @@ export interface Device {
   /** A buffer of unknown content. @throws OutOfMemory saying what was asked and what there is; the device works on. */
   allocate(dtype: Dtype, length: number): Memory;
   free(memory: Memory): void;
+  /**
+   * `length` elements of a buffer from `first` on, a multiple of PART of 4 bytes, to be used like a buffer of their own and not to be freed. Devices have it on
+   * which many small kernels are dear: there an optimiser keeps all parameters in one buffer, and steps them together.
+   */
+  part?(memory: Memory, first: number, length: number): Memory;
   /** Enqueue a copy of `values` into the buffer. */
   upload(memory: Memory, values: ArrayLike<number>): void;
   /** Enqueue a kernel. Work is done in the order it was enqueued. */

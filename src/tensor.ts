@@ -7,22 +7,49 @@ import { current, type Device, device, type Memory } from "./device.ts";
 import type { Key } from "./key.ts";
 import { type Shape, sameShape, show, sizeOf } from "./shape.ts";
 
-/** A buffer and how many tensors share it: a reshape is another tensor on the same one. */
+/** A buffer, or a part of one, and how many tensors share it: a reshape is another tensor on the same one. */
 class Storage {
   readonly device: Device;
-  readonly memory: Memory;
+  #memory: Memory;
+  /** What this is a part of. */
+  #whole: Storage | null;
   #tensors = 0;
+  /** Recorded programs that have written down where it lies: while there are any it stays there. */
+  pins = 0;
 
-  constructor(on: Device, memory: Memory) {
+  constructor(on: Device, memory: Memory, whole: Storage | null = null) {
     this.device = on;
-    this.memory = memory;
-    recorded?.made.add(this);
+    this.#memory = memory;
+    this.#whole = whole;
+    whole?.add();
+    if (!recorded) return;
+    recorded.made.add(this);
+    this.pins++;
+  }
+  get memory(): Memory {
+    return this.#memory;
+  }
+  get whole(): Storage | null {
+    return this.#whole;
   }
   add(): void {
     this.#tensors++;
   }
   remove(): void {
-    if (--this.#tensors === 0) this.device.free(this.memory);
+    if (--this.#tensors === 0) this.#release();
+  }
+  #release(): void {
+    if (this.#whole) this.#whole.remove();
+    else this.device.free(this.#memory);
+  }
+  /** Lie where another one lies. False where it has to stay. */
+  move(to: Storage): boolean {
+    if (this.pins > 0) return false;
+    to.whole?.add();
+    this.#release();
+    this.#memory = to.memory;
+    this.#whole = to.whole;
+    return true;
   }
 }
 
@@ -95,6 +122,25 @@ export class Tensor {
     const sizes = shapeOf("withShape(shape)", shape);
     if (sizeOf(sizes) !== this.size) throw new RangeError(`withShape(shape): ${show(this.shape)} does not fill ${show(sizes)}`);
     return new Tensor(sizes, this.#storage);
+  }
+
+  /**
+   * `sizeOf(shape)` numbers from `first` on, a multiple of PART (kernels/collect.ts), as a tensor that shares the buffer. For devices that have parts,
+   * and outside what the tape sees.
+   */
+  part(first: number, shape: Shape): Tensor {
+    const { device } = this;
+    if (!device.part) throw new Error(`part(first, shape): ${device.name} has no parts of buffers`);
+    return new Tensor(shape, new Storage(device, device.part(this.memory, first, sizeOf(shape)), this.#storage));
+  }
+
+  /**
+   * From now on this tensor, and all that share its buffer, lie where `place` lies, which has their numbers already. What a captured function knows
+   * stays: then false.
+   */
+  moveTo(place: Tensor): boolean {
+    this.memory; // throws, where it was freed
+    return this.#storage.move(place.#storage);
   }
 
   toString(): string {
@@ -247,6 +293,7 @@ function use({ on, made, used }: Recorded, storage: Storage): void {
   if (made.has(storage) || used.has(storage)) return;
   used.add(storage);
   storage.add();
+  storage.pins++;
 }
 
 /** What there is after a recording. */
@@ -262,7 +309,10 @@ export interface Program<T> {
 export function recording<T>(on: Device, f: () => T): Program<T> {
   const used = new Set<Storage>();
   const release = () => {
-    for (const storage of used) storage.remove();
+    for (const storage of used) {
+      storage.pins--;
+      storage.remove();
+    }
     used.clear();
   };
   recorded = { on, made: new WeakSet(), used };

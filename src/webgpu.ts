@@ -1,5 +1,6 @@
 /** The WebGPU device: adapter and limits, pipelines and bind groups by name, one encoder until somebody reads, errors brought to the reader. */
 
+import { roomOf } from "../kernels/collect.ts";
 import { arrayOf, boundBy, bytesOf, type Dtype, GRID_X, type Kernel, type Pass, source, type Values, valuesOf } from "../kernels/kernel.ts";
 import { type Abilities, Choices } from "./choices.ts";
 import type { Device, Memory, OpenOptions, Recording } from "./device.ts";
@@ -8,6 +9,9 @@ import { Branching, Pool, poolOn } from "./pool.ts";
 
 interface Block extends Memory {
   readonly buffer: GPUBuffer;
+  /** Of a part: where it begins, and what may be bound from there, bytes. */
+  readonly offset?: number;
+  readonly bytes?: number;
 }
 
 /** Dispatches after which the encoder is submitted, so that the GPU starts before the host has finished. */
@@ -273,12 +277,18 @@ class WebGpu implements Device {
     this.#blocks.give((memory as Block).buffer);
   }
 
+  part(memory: Memory, first: number, length: number): Block {
+    const { buffer, dtype } = memory as Block;
+    return { dtype, length, buffer, offset: bytesOf(dtype, first), bytes: bytesOf(dtype, roomOf(length)) };
+  }
+
   upload(memory: Memory, values: ArrayLike<number>): void {
     this.#check();
     this.#flush(); // what is enqueued may read the buffer's former content, and writeBuffer would overtake it
     let data = valuesOf(memory.dtype, values);
     if (data.byteLength % 4) data = new Uint16Array([...data, 0]); // whole words only
-    this.#gpu.queue.writeBuffer((memory as Block).buffer, 0, data as Uint32Array<ArrayBuffer>);
+    const { buffer, offset = 0 } = memory as Block;
+    this.#gpu.queue.writeBuffer(buffer, offset, data as Uint32Array<ArrayBuffer>);
   }
 
   run(asked: Kernel, buffers: Readonly<Record<string, Memory>>, params: Readonly<Record<string, number>>): void {
@@ -308,12 +318,14 @@ class WebGpu implements Device {
     const name = nameOf(kernel, index);
     const { pipeline, number } = this.#pipeline(name, kernel, pass);
     const uniform = this.#uniform(kernel, params);
-    const bound = boundBy(kernel, pass).map((buffer) => buffers[buffer].buffer);
-    const key = `${number} ${this.#numbers.get(uniform)} ${bound.map((buffer) => this.#numbers.get(buffer)).join(" ")}`;
+    const bound = boundBy(kernel, pass).map((name) => buffers[name]);
+    const place = ({ buffer, offset = 0 }: Block) => `${this.#numbers.get(buffer)}+${offset}`;
+    const key = `${number} ${this.#numbers.get(uniform)} ${bound.map(place).join(" ")}`;
     let group = this.#groups.get(key);
     if (!group) {
       if (this.#groups.size >= MOST_CACHED) this.#groups.clear();
-      const entries = [uniform, ...bound].map((buffer, binding) => ({ binding, resource: { buffer } }));
+      const resources = [{ buffer: uniform }, ...bound.map(({ buffer, offset, bytes: size }) => ({ buffer, offset, size }))];
+      const entries = resources.map((resource, binding) => ({ binding, resource }));
       group = this.#gpu.createBindGroup({ label: name, layout: pipeline.getBindGroupLayout(0), entries });
       this.#groups.set(key, group);
     }
@@ -442,7 +454,8 @@ class WebGpu implements Device {
     this.#pass = null;
     this.#encoder ??= this.#gpu.createCommandEncoder();
     const staging = this.#staging.take(bytes);
-    this.#encoder.copyBufferToBuffer((memory as Block).buffer, 0, staging, 0, bytes);
+    const { buffer, offset = 0 } = memory as Block;
+    this.#encoder.copyBufferToBuffer(buffer, offset, staging, 0, bytes);
     this.#flush();
     try {
       await staging.mapAsync(GPUMapMode.READ, 0, bytes);
