@@ -19,7 +19,8 @@ const mutants = [...required, ...others].filter(({ bug }) => bug.includes(wanted
 
 const copy = mkdtempSync(join(tmpdir(), "mutation-"));
 process.on("exit", () => rmSync(copy, { recursive: true, force: true }));
-for (const name of tree) if (existsSync(join(root, name))) cpSync(join(root, name), join(copy, name), { recursive: true });
+const filter = (path: string) => !path.endsWith("node_modules"); // the bench's peers are many
+for (const name of tree) if (existsSync(join(root, name))) cpSync(join(root, name), join(copy, name), { recursive: true, filter });
 symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
 
 const node = (args: readonly string[], devices?: string) =>
