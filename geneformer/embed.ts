@@ -2,6 +2,8 @@
 
 import { gather, segmentMean } from "../autograd/ops.ts";
 import { inference } from "../autograd/tape.ts";
+import type { Values } from "../kernels/kernel.ts";
+import { ahead } from "../src/capture.ts";
 import { index, inner } from "../src/stream.ts";
 import type { Tensor } from "../src/tensor.ts";
 import { streamOf } from "./data/batches.ts";
@@ -75,22 +77,23 @@ export function* batchesOf<T>(cells: readonly T[], budget: number, lengthOf: (ce
 export async function embed(model: Geneformer, cells: readonly ArrayLike<number>[], options: EmbedOptions): Promise<Float32Array> {
   const { config } = model;
   const layers = hiddenOf(config, options.layer);
-  const all = new Float32Array(cells.length * config.width);
-  let done = 0;
-  for (const batch of batchesOf(cells, options.tokensPerBatch, (cell) => cell.length)) {
-    const vectors = inference(() => {
-      const stream = streamOf(batch, config, { gradients: false });
-      return pool(
-        model.encode(stream, { layers }),
-        batch.map((cell) => cell.length),
-        options.mode,
-        options.ends,
+  function* vectors(): Generator<Promise<Values>> {
+    for (const batch of batchesOf(cells, options.tokensPerBatch, (cell) => cell.length)) {
+      const lengths = batch.map((cell) => cell.length);
+      const made = inference(() =>
+        pool(model.encode(streamOf(batch, config, { gradients: false }), { layers }), lengths, options.mode, options.ends),
       );
-    });
-    all.set(await vectors.data(), done * config.width);
-    vectors.free();
-    done += batch.length;
-    options.onProgress?.(done);
+      const read = made.data();
+      made.free(); // once it has been read
+      yield read;
+    }
+  }
+  const all = new Float32Array(cells.length * config.width);
+  let at = 0;
+  for await (const values of ahead(vectors())) {
+    all.set(values, at);
+    at += values.length;
+    options.onProgress?.(at / config.width);
   }
   return all;
 }

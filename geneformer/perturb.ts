@@ -2,6 +2,8 @@
 
 import { cosine, gather, reshape, segmentMean } from "../autograd/ops.ts";
 import { inference } from "../autograd/tape.ts";
+import type { Values } from "../kernels/kernel.ts";
+import { ahead } from "../src/capture.ts";
 import { index, segments } from "../src/stream.ts";
 import type { Tensor } from "../src/tensor.ts";
 import { streamOf } from "./data/batches.ts";
@@ -48,17 +50,23 @@ export async function deleteEach(model: Geneformer, cell: ArrayLike<number>, opt
   const deletions: Deletion[] = [];
   try {
     const places = Array.from({ length: end - first }, (_, i) => first + i);
-    for (const batch of batchesOf(places, tokensPerBatch, () => genes.length - 1)) {
-      const cosines = inference(() => {
-        const copies = batch.map((place) => genes.toSpliced(place, 1));
-        const x = model.encode(streamOf(copies, model.config, { gradients: false }), { layers });
-        return mode === "cls" ? clsCosines(x, whole, batch, genes.length) : geneCosines(x, whole, batch, first, end);
-      });
-      const values = await cosines.data();
-      cosines.free();
-      batch.forEach((place, i) => {
-        deletions.push({ place, token: genes[place], cosine: values[i] });
-      });
+    function* cosines(): Generator<Promise<Values>> {
+      for (const batch of batchesOf(places, tokensPerBatch, () => genes.length - 1)) {
+        const made = inference(() => {
+          const copies = batch.map((place) => genes.toSpliced(place, 1));
+          const x = model.encode(streamOf(copies, model.config, { gradients: false }), { layers });
+          return mode === "cls" ? clsCosines(x, whole, batch, genes.length) : geneCosines(x, whole, batch, first, end);
+        });
+        const read = made.data();
+        made.free(); // once it has been read
+        yield read;
+      }
+    }
+    for await (const values of ahead(cosines())) {
+      for (const value of values) {
+        const place = places[deletions.length];
+        deletions.push({ place, token: genes[place], cosine: value });
+      }
       onProgress?.(deletions.length);
     }
   } finally {
