@@ -5,7 +5,7 @@
  * additions, rotations and xors, so that WGSL, WebAssembly and TypeScript draw the same bits.
  */
 
-import { DRAWS } from "./cpu/scratch.ts";
+import { DRAWN, DRAWS } from "./cpu/scratch.ts";
 import { each, kernel, lanes } from "./kernel.ts";
 
 export type Pair = readonly [number, number];
@@ -122,7 +122,7 @@ export const dropout = kernel({
     name: "dropout",
     buffers: ["x", "key", "y"],
     scratch: () => DRAWS,
-    split: ({ n }) => ({ pieces: Math.ceil(n / 16), work: 16 * 8 }), // by what is drawn together
+    split: ({ n }) => ({ pieces: Math.ceil(n / DRAWN), work: DRAWN * 8 }), // by what is drawn together
   },
   loops({ x, y, key }, { n, threshold, scale, site0, site1 }) {
     const folded = threefry([key[0], key[1]], [site0, site1]);

@@ -19,8 +19,8 @@ const KEYS = 128;
 
 const panels = (width: number) => panelsOf(width) * PANEL;
 
-/** Bytes of the folded key and the draws of four queries for a block. */
-const BITS = 16 + 8 * KEYS;
+/** Bytes of the folded key and the draws of eight queries for a block. */
+const BITS = 16 + 16 * KEYS;
 
 /** The values of a segment in panels; of a tile: queries, scores, results, and two numbers a row; draws. */
 export const attentionScratch = (tokens: number, width: number): number =>
@@ -36,11 +36,12 @@ export const SHARES = 16;
 /** The f64 sums of columns, up to the end of a vector, as in `assembly/row.ts`. */
 export const columnScratch = (columns: number): number => 8 * 4 * Math.ceil(columns / 4);
 
-/** The draws of dropout for 16 numbers, of 16 bits each. */
-export const DRAWS = 32;
+/** Numbers of which the draws of dropout are made at once, as in `assembly/random.ts`, and the bytes of those, of 16 bits each. */
+export const DRAWN = 32;
+export const DRAWS = 2 * DRAWN;
 
-/** The words of four blocks, and the draws of a row, from the block it begins in to the end of four, as in `assembly/addnorm.ts`. */
-export const addNormScratch = (columns: number): number => 32 + 2 * 16 * (1 + Math.ceil((columns + 3) / 16));
+/** The words of eight blocks, and the draws of a row, from the block it begins in to the end of eight, as in `assembly/addnorm.ts`. */
+export const addNormScratch = (columns: number): number => DRAWS * (2 + Math.ceil((columns + 3) / DRAWN));
 
 /** Parts that a sum of squares is made of, each an f64, as in `assembly/reduce.ts`. */
 export const SQUARE_PARTS = 256;

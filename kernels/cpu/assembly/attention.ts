@@ -17,8 +17,8 @@ const KEYS: u32 = 128;
 const KEY: usize = 128;
 /** Bytes of 32 rows of a panel. */
 const TALL: usize = 2048;
-/** Bytes of the folded key, and of the draws of four queries for a block: two words for four keys each. */
-const BITS: usize = 16 + 1024;
+/** Bytes of the folded key, and of the draws of eight queries for a block: two words for four keys each. */
+const BITS: usize = 16 + 2048;
 /** Parts that the cells of a stream are dealt out to: see `attentionGrad`. */
 const SHARES: u32 = 16;
 /** Exponentials are powers of 2: e^x = 2^(x log2 e). */
@@ -45,23 +45,47 @@ function hide(score: usize, rows: u32, keys: u32, ahead: i32): void {
 
 /** The folded key of a site, where `draw` looks for it. */
 function fold(key: usize, site0: u32, site1: u32, bits: usize): void {
-  threefry(load<u32>(key), load<u32>(key, 4), i32x4.splat(site0), i32x4.splat(site1), bits + 16, 1);
+  threefry(load<u32>(key), load<u32>(key, 4), site0, site1, bits + 16, 1);
   store<u32>(bits, load<u32>(bits + 16));
-  store<u32>(bits + 4, load<u32>(bits + 32));
+  store<u32>(bits + 4, load<u32>(bits + 48));
 }
 
-/** The draws of a query and the three after it for keys j and on of their segment, `keys` of them: blocks of four keys, a quarter each. */
-@inline
+/** The draws of eight queries from `query` on for keys j and on of their segment, `keys` of them: blocks of four keys, a quarter each. */
 function draw(bits: usize, query: u32, head: u32, j: u32, keys: u32): void {
-  const queries = i32x4.add(i32x4.splat(query), i32x4(0, 1, 2, 3));
-  threefry(load<u32>(bits), load<u32>(bits, 4), queries, i32x4.splat((head << 16) | (j >> 2)), bits + 16, (keys + 3) >> 2);
+  threefry(load<u32>(bits), load<u32>(bits, 4), query, (head << 16) | (j >> 2), bits + 16, (keys + 3) >> 2);
 }
 
-/** Ones where the draw for key j of a block keeps a probability. */
-@inline
-function kept(bits: usize, j: u32, threshold: v128): v128 {
-  const word = v128.load(bits + 16 + (usize(j & ~1) << 3));
-  return i32x4.ge_s(j & 1 ? i32x4.shr_u(word, 16) : v128.and(word, i32x4.splat(0xffff)), threshold);
+/** Zeros where those draws drop a number of [key][query]: of two keys at a time, a word's halves, so that a row beyond the last may go along. */
+function drop(bits: usize, keys: u32, threshold: u32, at: usize): void {
+  const low = i32x4.splat(0xffff);
+  const least = i32x4.splat(threshold);
+  let words = bits + 16;
+  for (const end = words + 16 * usize(keys); words < end; words += 32) {
+    const words0 = v128.load(words);
+    const words1 = v128.load(words, 16);
+    const even0 = v128.and(v128.load(at), i32x4.ge_s(v128.and(words0, low), least));
+    const even1 = v128.and(v128.load(at, 16), i32x4.ge_s(v128.and(words1, low), least));
+    const odd0 = v128.and(v128.load(at, 128), i32x4.ge_s(i32x4.shr_u(words0, 16), least));
+    const odd1 = v128.and(v128.load(at, 144), i32x4.ge_s(i32x4.shr_u(words1, 16), least));
+    v128.store(at, even0);
+    v128.store(at, even1, 16);
+    v128.store(at, odd0, 128);
+    v128.store(at, odd1, 144);
+    at += 2 * KEY;
+  }
+}
+
+/** dS = P (dP - delta) for eight queries, but for its scale, where dP is. */
+function meet(p: usize, dp: usize, keys: u32, delta: usize): void {
+  const mean0 = v128.load(delta);
+  const mean1 = v128.load(delta, 16);
+  for (const end = p + KEY * keys; p < end; p += KEY) {
+    const ds0 = f32x4.mul(v128.load(p), f32x4.sub(v128.load(dp), mean0));
+    const ds1 = f32x4.mul(v128.load(p, 16), f32x4.sub(v128.load(dp, 16), mean1));
+    v128.store(dp, ds0);
+    v128.store(dp, ds1, 16);
+    dp += KEY;
+  }
 }
 
 /** Rows of [rows, width] from panels `tall` bytes high, each times its factor; `next` bytes lie between factors. */
@@ -120,10 +144,14 @@ function shrink(result: usize, panels: u32, factors: usize): void {
     const factor = v128.load_splat<f32>(factors + r * 4);
     for (let c: u32 = 0; c < panels; c++) {
       const at = result + usize(c) * TALL + r * ROW;
-      v128.store(at, f32x4.mul(v128.load(at), factor));
-      v128.store(at, f32x4.mul(v128.load(at, 16), factor), 16);
-      v128.store(at, f32x4.mul(v128.load(at, 32), factor), 32);
-      v128.store(at, f32x4.mul(v128.load(at, 48), factor), 48);
+      const x0 = f32x4.mul(v128.load(at), factor);
+      const x1 = f32x4.mul(v128.load(at, 16), factor);
+      const x2 = f32x4.mul(v128.load(at, 32), factor);
+      const x3 = f32x4.mul(v128.load(at, 48), factor);
+      v128.store(at, x0);
+      v128.store(at, x1, 16);
+      v128.store(at, x2, 32);
+      v128.store(at, x3, 48);
     }
   }
 }
@@ -178,13 +206,9 @@ function forward(
           if (j0 > from) shrink(result + usize(i) * ROW, panels, left);
           fade(score + o, end, KEY, scale, shift + o, left + 32);
           gain(sum + o, left, left + 32);
-        }
-        for (let i: u32 = 0; key && i < rows; i += 4) {
+          if (!key) continue;
           draw(bits, row0 + i, h, j0 - from, keys);
-          for (let j: u32 = 0; j < keys; j++) {
-            const at = score + usize(i) * 4 + usize(j) * KEY;
-            v128.store(at, v128.and(v128.load(at), kept(bits, j, i32x4.splat(threshold))));
-          }
+          drop(bits, keys, threshold, score + o);
         }
         for (let c: u32 = 0; c < panels; c++)
           strip(score, 4, KEY, rows, values + usize((to - from) * c + j0 - from) * ROW, keys, result + TALL * c, ROW, j0 > from);
@@ -267,23 +291,15 @@ function backwardOf(
       scores(k + block, step, keys, queriesT, rows, width, score);
       if (causal) hide(score, rows, keys, place - j0);
       scores(v + block, step, keys, dyT, rows, width, dScore);
-      for (let i: u32 = 0; i < rows; i += 8)
-        fade(score + usize(i) * 4, score + usize(i) * 4 + usize(keys) * KEY, KEY, scale * LOG2E, logs + usize(i) * 4, bits + 16);
-      for (let i: u32 = 0; i < rows; i += 4) {
+      for (let i: u32 = 0; i < rows; i += 8) {
         const o = usize(i) * 4;
-        const mean = v128.load(delta + o);
-        if (dropped) draw(bits, row0 + i, h, j0, keys);
-        for (let j: u32 = 0; j < keys; j++) {
-          const at = usize(j) * KEY + o;
-          const p = v128.load(score + at);
-          let dp = v128.load(dScore + at);
-          if (dropped) {
-            const mask = kept(bits, j, i32x4.splat(threshold));
-            v128.store(score + at, v128.and(mask, p));
-            dp = v128.and(mask, dp);
-          }
-          v128.store(dScore + at, f32x4.mul(p, f32x4.sub(dp, mean)));
+        fade(score + o, score + o + usize(keys) * KEY, KEY, scale * LOG2E, logs + o, bits + 16);
+        if (dropped) {
+          draw(bits, row0 + i, h, j0, keys);
+          drop(bits, keys, threshold, dScore + o);
         }
+        meet(score + o, dScore + o, keys, delta + o);
+        if (dropped) drop(bits, keys, threshold, score + o);
       }
       for (let c: u32 = 0; c < panels; c++) {
         const at = usize(length * c + j0) * ROW;

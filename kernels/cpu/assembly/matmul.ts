@@ -7,20 +7,45 @@ const DEPTH: u32 = 256;
 const ROWS: u32 = 128;
 const COLUMNS: u32 = 1024;
 
-/** What is done to finished rows of C, 16 columns or fewer at a time. */
-function finish(c: usize, rows: u32, columns: u32, step: usize, bias: usize, residual: usize, relu: bool): void {
+/** What is done to finished rows of C: of a whole panel. */
+function finish(c: usize, rows: u32, step: usize, bias: usize, residual: usize, relu: bool): void {
   const zero = f32x4.splat(0);
   for (let i: u32 = 0; i < rows; i++) {
-    let j: u32 = 0;
-    for (; j + 4 <= columns; j += 4) {
-      const o = usize(j) * 4;
-      let x = v128.load(c + o);
-      if (bias) x = f32x4.add(x, v128.load(bias + o));
-      if (relu) x = f32x4.max(x, zero);
-      if (residual) x = f32x4.add(x, v128.load(residual + o));
-      v128.store(c + o, x);
+    let x0 = v128.load(c);
+    let x1 = v128.load(c, 16);
+    let x2 = v128.load(c, 32);
+    let x3 = v128.load(c, 48);
+    if (bias) {
+      x0 = f32x4.add(x0, v128.load(bias));
+      x1 = f32x4.add(x1, v128.load(bias, 16));
+      x2 = f32x4.add(x2, v128.load(bias, 32));
+      x3 = f32x4.add(x3, v128.load(bias, 48));
     }
-    for (; j < columns; j++) {
+    if (relu) {
+      x0 = f32x4.max(x0, zero);
+      x1 = f32x4.max(x1, zero);
+      x2 = f32x4.max(x2, zero);
+      x3 = f32x4.max(x3, zero);
+    }
+    if (residual) {
+      x0 = f32x4.add(x0, v128.load(residual));
+      x1 = f32x4.add(x1, v128.load(residual, 16));
+      x2 = f32x4.add(x2, v128.load(residual, 32));
+      x3 = f32x4.add(x3, v128.load(residual, 48));
+      residual += step;
+    }
+    v128.store(c, x0);
+    v128.store(c, x1, 16);
+    v128.store(c, x2, 32);
+    v128.store(c, x3, 48);
+    c += step;
+  }
+}
+
+/** The same of fewer columns. */
+function finishEdge(c: usize, rows: u32, columns: u32, step: usize, bias: usize, residual: usize, relu: bool): void {
+  for (let i: u32 = 0; i < rows; i++) {
+    for (let j: u32 = 0; j < columns; j++) {
       const o = usize(j) * 4;
       let x = load<f32>(c + o);
       if (bias) x += load<f32>(bias + o);
@@ -97,8 +122,11 @@ export function matmul(
                 strip(packedA + usize(i) * depth * 4, 4, ROW, min(PANEL, rows - i), panel, depth, out + outStep * i, outStep, add);
             } else strip(at + (usize(i0) * k + p0) * 4, usize(k) * 4, 4, rows, panel, depth, out, outStep, add);
             if (!whole) settle(edge, rows, width, c + corner, step, p0 > 0);
-            if (last && (bias || residual || relu))
-              finish(c + corner, rows, width, step, bias ? bias + usize(j0 + j) * 4 : 0, residual ? residual + corner : 0, relu);
+            if (!last || !(bias || residual || relu)) continue;
+            const biasAt = bias ? bias + usize(j0 + j) * 4 : 0;
+            const residualAt = residual ? residual + corner : 0;
+            if (whole) finish(c + corner, rows, step, biasAt, residualAt, relu);
+            else finishEdge(c + corner, rows, width, step, biasAt, residualAt, relu);
           }
         }
         p0 += DEPTH;

@@ -205,10 +205,14 @@ export function pack(from: usize, step: usize, depth: u32, columns: u32, to: usi
     let row = from + usize(j) * 4;
     for (let p: u32 = 0; p < depth; p++) {
       if (width == PANEL) {
-        v128.store(to, v128.load(row));
-        v128.store(to, v128.load(row, 16), 16);
-        v128.store(to, v128.load(row, 32), 32);
-        v128.store(to, v128.load(row, 48), 48);
+        const x0 = v128.load(row);
+        const x1 = v128.load(row, 16);
+        const x2 = v128.load(row, 32);
+        const x3 = v128.load(row, 48);
+        v128.store(to, x0);
+        v128.store(to, x1, 16);
+        v128.store(to, x2, 32);
+        v128.store(to, x3, 48);
       } else {
         for (let c: u32 = 0; c < PANEL; c++) store<f32>(at(to, 4, c), c < width ? load<f32>(at(row, 4, c)) : 0);
       }

@@ -126,44 +126,77 @@ function turn(x: v128, y: v128, distance: i32): v128 {
   return v128.xor(v128.or(i32x4.shl(x, distance), i32x4.shr_u(x, 32 - distance)), y);
 }
 
-/** Threefry-2x32-20 (kernels/random.ts) of four counters (x, y) under one key, and of so many more with y + 1, y + 2, ...; two vectors of words each. */
-export function threefry(key0: u32, key1: u32, first: v128, y0: v128, to: usize, count: u32): void {
+const COUNTERS = memory.data<u32>([0, 1, 2, 3, 4, 5, 6, 7]);
+
+/**
+ * Threefry-2x32-20 (kernels/random.ts) of eight counters (x + 0 ... 7, y) under one key, and of so many more with y + 1, y + 2, ...: of each y the eight
+ * first words, then the eight second ones.
+ */
+export function threefry(key0: u32, key1: u32, x: u32, y: u32, to: usize, count: u32): void {
   const k0 = i32x4.splat(key0);
   const k1 = i32x4.splat(key1);
   const k2 = i32x4.splat(key0 ^ key1 ^ 0x1bd11bda);
-  for (const end = to + 32 * usize(count); to < end; to += 32) {
-    let x = first;
-    let y = y0;
-    x = i32x4.add(x, k0);
-    y = i32x4.add(y, k1);
+  const first0 = i32x4.add(i32x4.splat(key0 + x), v128.load(COUNTERS));
+  const first1 = i32x4.add(i32x4.splat(key0 + x), v128.load(COUNTERS, 16));
+  for (const end = to + 64 * usize(count); to < end; to += 64) {
+    let x0 = first0;
+    let x1 = first1;
+    let y0 = i32x4.splat(key1 + y++);
+    let y1 = y0;
     // written out, as a loop would choose rotations and keys as it runs: four rounds, then words s and s + 1 of the schedule k0, k1, k2, k0, ...
-    x = i32x4.add(x, y); y = turn(y, x, 13);
-    x = i32x4.add(x, y); y = turn(y, x, 15);
-    x = i32x4.add(x, y); y = turn(y, x, 26);
-    x = i32x4.add(x, y); y = turn(y, x, 6);
-    x = i32x4.add(x, k1); y = i32x4.add(i32x4.add(y, k2), i32x4.splat(1));
-    x = i32x4.add(x, y); y = turn(y, x, 17);
-    x = i32x4.add(x, y); y = turn(y, x, 29);
-    x = i32x4.add(x, y); y = turn(y, x, 16);
-    x = i32x4.add(x, y); y = turn(y, x, 24);
-    x = i32x4.add(x, k2); y = i32x4.add(i32x4.add(y, k0), i32x4.splat(2));
-    x = i32x4.add(x, y); y = turn(y, x, 13);
-    x = i32x4.add(x, y); y = turn(y, x, 15);
-    x = i32x4.add(x, y); y = turn(y, x, 26);
-    x = i32x4.add(x, y); y = turn(y, x, 6);
-    x = i32x4.add(x, k0); y = i32x4.add(i32x4.add(y, k1), i32x4.splat(3));
-    x = i32x4.add(x, y); y = turn(y, x, 17);
-    x = i32x4.add(x, y); y = turn(y, x, 29);
-    x = i32x4.add(x, y); y = turn(y, x, 16);
-    x = i32x4.add(x, y); y = turn(y, x, 24);
-    x = i32x4.add(x, k1); y = i32x4.add(i32x4.add(y, k2), i32x4.splat(4));
-    x = i32x4.add(x, y); y = turn(y, x, 13);
-    x = i32x4.add(x, y); y = turn(y, x, 15);
-    x = i32x4.add(x, y); y = turn(y, x, 26);
-    x = i32x4.add(x, y); y = turn(y, x, 6);
-    x = i32x4.add(x, k2); y = i32x4.add(i32x4.add(y, k0), i32x4.splat(5));
-    v128.store(to, x);
-    v128.store(to, y, 16);
-    y0 = i32x4.add(y0, i32x4.splat(1));
+    x0 = i32x4.add(x0, y0); y0 = turn(y0, x0, 13);
+    x1 = i32x4.add(x1, y1); y1 = turn(y1, x1, 13);
+    x0 = i32x4.add(x0, y0); y0 = turn(y0, x0, 15);
+    x1 = i32x4.add(x1, y1); y1 = turn(y1, x1, 15);
+    x0 = i32x4.add(x0, y0); y0 = turn(y0, x0, 26);
+    x1 = i32x4.add(x1, y1); y1 = turn(y1, x1, 26);
+    x0 = i32x4.add(x0, y0); y0 = turn(y0, x0, 6);
+    x1 = i32x4.add(x1, y1); y1 = turn(y1, x1, 6);
+    x0 = i32x4.add(x0, k1); y0 = i32x4.add(i32x4.add(y0, k2), i32x4.splat(1));
+    x1 = i32x4.add(x1, k1); y1 = i32x4.add(i32x4.add(y1, k2), i32x4.splat(1));
+    x0 = i32x4.add(x0, y0); y0 = turn(y0, x0, 17);
+    x1 = i32x4.add(x1, y1); y1 = turn(y1, x1, 17);
+    x0 = i32x4.add(x0, y0); y0 = turn(y0, x0, 29);
+    x1 = i32x4.add(x1, y1); y1 = turn(y1, x1, 29);
+    x0 = i32x4.add(x0, y0); y0 = turn(y0, x0, 16);
+    x1 = i32x4.add(x1, y1); y1 = turn(y1, x1, 16);
+    x0 = i32x4.add(x0, y0); y0 = turn(y0, x0, 24);
+    x1 = i32x4.add(x1, y1); y1 = turn(y1, x1, 24);
+    x0 = i32x4.add(x0, k2); y0 = i32x4.add(i32x4.add(y0, k0), i32x4.splat(2));
+    x1 = i32x4.add(x1, k2); y1 = i32x4.add(i32x4.add(y1, k0), i32x4.splat(2));
+    x0 = i32x4.add(x0, y0); y0 = turn(y0, x0, 13);
+    x1 = i32x4.add(x1, y1); y1 = turn(y1, x1, 13);
+    x0 = i32x4.add(x0, y0); y0 = turn(y0, x0, 15);
+    x1 = i32x4.add(x1, y1); y1 = turn(y1, x1, 15);
+    x0 = i32x4.add(x0, y0); y0 = turn(y0, x0, 26);
+    x1 = i32x4.add(x1, y1); y1 = turn(y1, x1, 26);
+    x0 = i32x4.add(x0, y0); y0 = turn(y0, x0, 6);
+    x1 = i32x4.add(x1, y1); y1 = turn(y1, x1, 6);
+    x0 = i32x4.add(x0, k0); y0 = i32x4.add(i32x4.add(y0, k1), i32x4.splat(3));
+    x1 = i32x4.add(x1, k0); y1 = i32x4.add(i32x4.add(y1, k1), i32x4.splat(3));
+    x0 = i32x4.add(x0, y0); y0 = turn(y0, x0, 17);
+    x1 = i32x4.add(x1, y1); y1 = turn(y1, x1, 17);
+    x0 = i32x4.add(x0, y0); y0 = turn(y0, x0, 29);
+    x1 = i32x4.add(x1, y1); y1 = turn(y1, x1, 29);
+    x0 = i32x4.add(x0, y0); y0 = turn(y0, x0, 16);
+    x1 = i32x4.add(x1, y1); y1 = turn(y1, x1, 16);
+    x0 = i32x4.add(x0, y0); y0 = turn(y0, x0, 24);
+    x1 = i32x4.add(x1, y1); y1 = turn(y1, x1, 24);
+    x0 = i32x4.add(x0, k1); y0 = i32x4.add(i32x4.add(y0, k2), i32x4.splat(4));
+    x1 = i32x4.add(x1, k1); y1 = i32x4.add(i32x4.add(y1, k2), i32x4.splat(4));
+    x0 = i32x4.add(x0, y0); y0 = turn(y0, x0, 13);
+    x1 = i32x4.add(x1, y1); y1 = turn(y1, x1, 13);
+    x0 = i32x4.add(x0, y0); y0 = turn(y0, x0, 15);
+    x1 = i32x4.add(x1, y1); y1 = turn(y1, x1, 15);
+    x0 = i32x4.add(x0, y0); y0 = turn(y0, x0, 26);
+    x1 = i32x4.add(x1, y1); y1 = turn(y1, x1, 26);
+    x0 = i32x4.add(x0, y0); y0 = turn(y0, x0, 6);
+    x1 = i32x4.add(x1, y1); y1 = turn(y1, x1, 6);
+    x0 = i32x4.add(x0, k2); y0 = i32x4.add(i32x4.add(y0, k0), i32x4.splat(5));
+    x1 = i32x4.add(x1, k2); y1 = i32x4.add(i32x4.add(y1, k0), i32x4.splat(5));
+    v128.store(to, x0);
+    v128.store(to, x1, 16);
+    v128.store(to, y0, 32);
+    v128.store(to, y1, 48);
   }
 }
