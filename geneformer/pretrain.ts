@@ -4,12 +4,15 @@ import { add } from "../autograd/ops.ts";
 import { StepKey } from "../autograd/stepkey.ts";
 import { accumulate, inference, valueAndGrad } from "../autograd/tape.ts";
 import { IGNORED } from "../kernels/loss.ts";
+import { LossScale } from "../nn/lossscale.ts";
 import { freeParameters, parameters } from "../nn/module.ts";
 import { AdamW, type AdamWOptions } from "../nn/optimizer.ts";
 import { type ScheduleName, schedule } from "../nn/schedule.ts";
+import { type CalibrateOptions, type Calibration, calibrate } from "../src/calibrate.ts";
 import { ahead, type Captured, capture } from "../src/capture.ts";
+import { device, type OpenOptions } from "../src/device.ts";
 import { Key } from "../src/key.ts";
-import { prepare } from "../src/shapes.ts";
+import { needs, prepare } from "../src/shapes.ts";
 import { type Index, index, rewriteIndex } from "../src/stream.ts";
 import { full, integers, keep, scoped, type Tensor, tensorsIn } from "../src/tensor.ts";
 import type { Config } from "./config.ts";
@@ -43,7 +46,14 @@ export interface PretrainOptions {
   readonly keepSpecial: boolean;
   /** Share of cells that are held out for evaluation. */
   readonly heldOut: number;
+  /**
+   * What the device was opened with. "mixed" trains by a LossScale, so that what products round to f16 does not vanish; a step whose gradients overflow is
+   * skipped. Weights, sums and the optimiser stay f32. A device that rounds nothing, such as the cpu, takes the same steps as without.
+   */
+  readonly precision: Precision;
 }
+
+export type Precision = NonNullable<OpenOptions["precision"]>;
 
 /** Upstream's settings for V1-10M (its training arguments), but for steps and batch size, which the data determine. */
 export const pretrainDefaults: PretrainOptions = {
@@ -59,6 +69,7 @@ export const pretrainDefaults: PretrainOptions = {
   maskProbability: 0.15,
   keepSpecial: false,
   heldOut: 0.1,
+  precision: "f32",
 };
 
 /** Every key of a run comes from its seed by one of these. */
@@ -76,6 +87,10 @@ export interface Step {
   readonly tokens: number;
   readonly cells: number;
   readonly epoch: number;
+  /** In mixed precision: the factor on the loss, as this step left it. */
+  readonly lossScale?: number;
+  /** There too: gradients overflowed, and the step changed no weight. Its norm is then Infinity or NaN. */
+  readonly skipped?: true;
 }
 
 export interface Evaluation {
@@ -128,6 +143,15 @@ interface Outcome {
   readonly clip: Tensor;
 }
 
+/** A step that can be replayed, and what it reads. */
+interface Ready {
+  readonly inputs: Inputs;
+  readonly step: Captured<Outcome>;
+}
+
+/** The factor on the loss below which it is not the factor that makes gradients overflow: f16's least normal number. */
+const LEAST_SCALE = 2 ** -14;
+
 /** A pretraining run: model, optimiser, and where in the data it stands. */
 export class Pretraining {
   readonly model: Geneformer;
@@ -141,12 +165,14 @@ export class Pretraining {
   readonly #order: Order;
   readonly #capacity: Capacity;
   readonly #weights: readonly Tensor[];
+  /** In mixed precision. It is part of the optimiser's state. */
+  readonly #scale: LossScale | null;
   /** The step, recorded once and replayed, and its inputs; made when the first one is asked for. */
-  #captured: { readonly inputs: Inputs; readonly step: Captured<Outcome> } | null = null;
+  #captured: Ready | null = null;
 
   /**
    * @param resumed the model to go on from, and where the saved run stood; without it, random weights from the seed.
-   * @throws RangeError when the data do not fit the model or the batch, with what to change.
+   * @throws RangeError when the data do not fit the model or the batch, or the device was opened for another precision, with what to change.
    */
   constructor(
     dataset: Dataset,
@@ -192,7 +218,8 @@ export class Pretraining {
 
     this.model = resumed?.model ?? new Geneformer(config, this.#key.fold(KEYS.weights));
     const { decay, clip } = options;
-    this.optimizer = new AdamW(parameters(this.model), { decay, clip } satisfies AdamWOptions);
+    this.#scale = options.precision === "mixed" ? new LossScale() : null;
+    this.optimizer = new AdamW(parameters(this.model), { decay, clip, scale: this.#scale } satisfies AdamWOptions);
     this.#weights = [...parameters(this.model)].map(([, t]) => t);
     this.optimizer.steps = resumed?.progress.step ?? 0;
   }
@@ -233,9 +260,12 @@ export class Pretraining {
     let sum: Tensor | null = null;
     let grads: Tensor[] | null = null;
     for (const [part, { stream, places, labels }] of batches.entries()) {
-      const loss = () => this.model.loss(stream, places, labels, { key: key.fold(part), count });
-      const { value, grads: more } = valueAndGrad(loss, this.#weights);
-      sum = sum ? add(sum, value) : value;
+      const losses = () => {
+        const loss = this.model.loss(stream, places, labels, { key: key.fold(part), count });
+        return [this.#scale?.apply(loss) ?? loss, loss] as const;
+      };
+      const { value, grads: more } = valueAndGrad(losses, this.#weights); // of the first; the second is told
+      sum = sum ? add(sum, value[1]) : value[1];
       grads = accumulate(grads, more); // as they come, so that more batches hold no more memory
     }
     return { loss: sum as Tensor, clip: this.optimizer.apply(grads ?? []) };
@@ -248,18 +278,34 @@ export class Pretraining {
     return { batches, words: integers([0, 0]), count: full([1], 1) };
   }
 
-  /** Have the step ready: its kernels compiled together, and known to fit. */
-  async #ready(): Promise<{ readonly inputs: Inputs; readonly step: Captured<Outcome> }> {
+  /** The step, to be recorded when it is called, and its inputs. */
+  #made(): Ready {
     if (this.#captured) return this.#captured;
     const inputs = keep(this.#inputs(Array.from({ length: this.options.accumulate }, () => [])));
-    const step = capture(() => this.#compute(inputs));
-    this.#captured = { inputs, step }; // what was made is given back with the run, whatever comes
-    await prepare(step);
+    this.#captured = { inputs, step: capture(() => this.#compute(inputs)) }; // given back with the run, whatever comes
     return this.#captured;
   }
 
+  /** Have the step ready: its kernels compiled together, and known to fit. */
+  async #ready(): Promise<Ready> {
+    const made = this.#made();
+    if (made.step.commands === 0) await prepare(made.step);
+    return made;
+  }
+
+  /**
+   * Find out which ways of writing the kernels of a step are fastest on this adapter, and take them: in mixed precision, those that round to f16 are never
+   * taken otherwise. What another calibration chooses gives other bits, so a run that shall resume to the bit keeps what was found, by `options.store`.
+   * @throws RangeError for a device that has nothing to choose from; Error after the first step, which has chosen.
+   */
+  calibrate(options: Omit<CalibrateOptions, "problems"> = {}): Promise<Calibration> {
+    const { step } = this.#made();
+    if (step.commands > 0) throw new Error("Pretraining.calibrate(options): a step was taken already; calibrate before the first one");
+    return calibrate(device(), { ...options, problems: needs(step).problems });
+  }
+
   /** Pack the next batches and enqueue their step. What comes of it is read as soon as it is there. */
-  #enqueue({ inputs, step }: { readonly inputs: Inputs; readonly step: Captured<Outcome> }): Promise<Step> {
+  #enqueue({ inputs, step }: Ready): Promise<Step> {
     const { accumulate: parts, rate: peak, warmup, steps } = this.options;
     const at = this.optimizer.steps;
     const packed = Array.from({ length: parts }, () => this.#pack());
@@ -277,13 +323,17 @@ export class Pretraining {
       this.optimizer.advance(rate);
     };
     const read = async ({ loss, clip }: Outcome): Promise<Step> => {
-      const [value, [norm]] = await Promise.all([loss.item(), clip.data()]);
-      if (!Number.isFinite(value) || !Number.isFinite(norm))
+      // the factor is of this step, although the next one changes it: the device keeps order
+      const [value, [norm, scale], [factor] = []] = await Promise.all([loss.item(), clip.data(), this.#scale?.state.data()]);
+      const skipped = scale < 0;
+      if (!Number.isFinite(value) || !(Number.isFinite(norm) || (skipped && factor >= LEAST_SCALE)))
         throw new Error(
-          `pretrain: the loss is ${value} and the gradient's norm ${norm} at step ${at + 1}; lower the learning rate, or lengthen the warm-up`,
+          `pretrain: the loss is ${value} and the gradient's norm ${norm} at step ${at + 1}; lower the learning rate, ${this.#scale ? 'lengthen the warm-up, or train with precision "f32"' : "or lengthen the warm-up"}`,
         );
       const tokens = cells.flat().reduce((sum, cell) => sum + cell.tokens.length, 0);
-      return { step: at + 1, loss: value, norm, rate, tokens, cells: cells.flat().length, epoch: packed[packed.length - 1].epoch };
+      const { epoch } = packed[packed.length - 1];
+      const scaling = this.#scale && { lossScale: factor, ...(skipped && { skipped }) };
+      return { step: at + 1, loss: value, norm, rate, tokens, cells: cells.flat().length, epoch, ...scaling };
     };
 
     if (chosen.every((places) => places <= this.#capacity.places)) {
@@ -353,6 +403,7 @@ export class Pretraining {
     for (const t of tensorsIn(this.#captured?.inputs)) t.free();
     this.#captured = null;
     this.optimizer.free();
+    this.#scale?.free();
     freeParameters(this.model);
   }
 }
@@ -409,4 +460,10 @@ function checkOptions(options: PretrainOptions): void {
   for (const field of ["rate", "warmup", "decay", "clip"] as const) if (!(options[field] >= 0)) fail(field, "0 or more");
   if (!(options.maskProbability > 0 && options.maskProbability < 1)) fail("maskProbability", "between 0 and 1");
   if (!(options.heldOut >= 0 && options.heldOut < 1)) fail("heldOut", "0 or more and below 1");
+  if (options.precision !== "f32" && options.precision !== "mixed") fail("precision", '"f32" or "mixed"');
+  const { choices } = device(); // undefined where nothing is ever rounded
+  if (choices && choices.abilities.mixed !== (options.precision === "mixed"))
+    throw new RangeError(
+      `pretrain: precision is "${options.precision}" but the device was opened for "${choices.abilities.mixed ? "mixed" : "f32"}"; open it with { precision: "${options.precision}" }`,
+    );
 }

@@ -101,8 +101,7 @@ export async function* pretrain(
         const next = (every: number) => (Math.floor(pretraining.progress.step / every) + 1) * every;
         let began = performance.now();
         for await (const step of pretraining.steps(Math.min(next(evaluateEvery), next(saveEvery), settings.steps), signal)) {
-          const { norm, rate, loss, tokens, cells, epoch } = step;
-          await say({ step: step.step, loss, norm, rate, tokens, cells, epoch, ms: Math.round(performance.now() - began) });
+          await say({ ...step, ms: Math.round(performance.now() - began) });
           began = performance.now();
           yield { kind: "step", ...step };
         }
@@ -176,7 +175,7 @@ function readSaved(json: unknown, directory: string): Saved {
   const natural = (n: unknown) => Number.isSafeInteger(n) && (n as number) >= 0;
   if (!options || !config || !natural(progress?.step) || !natural(progress?.cursor?.epoch) || !natural(progress?.cursor?.place))
     throw new Error(`pretrain: "${directory}/run.json" is damaged; remove that checkpoint to go on from the one before it`);
-  return saved as Saved;
+  return { ...(saved as Saved), options: { ...options, precision: options.precision ?? "f32" } }; // older ones had no choice
 }
 
 async function resumed(

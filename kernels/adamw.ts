@@ -161,8 +161,8 @@ export const unscale = kernel({
     let sum = 0;
     for (let j = 0; j < n; j++) sum += squares[j];
     const [factor, steps] = state;
-    const norm = Math.sqrt(sum) / factor;
     const finite = Number.isFinite(Math.fround(sum)); // what f32 cannot hold has overflowed, in f64 too
+    const norm = (finite ? Math.sqrt(sum) : Math.fround(sum)) / factor;
     const grow = steps + 1 >= interval;
     clip[0] = norm;
     clip[1] = finite ? clippedTo(most, norm) / factor : SKIP;

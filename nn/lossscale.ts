@@ -25,6 +25,9 @@ export interface LossScaleOptions {
  *   }, weights);
  *   optimizer.step(grads, rate); // divides by the factor, or skips the step and halves it
  *
+ * A product that rounds to f16 makes Infinity of what f16 cannot hold, from 65,520 on, and 0 of what is no larger than 2^-25: the first shows in the gradients' norm and
+ * halves the factor, the second is what the factor is for. The factor is part of the optimizer's state, as `lossScale`, and is saved and restored with it.
+ *
  * Steps that were skipped count as steps in AdamW's bias correction, which PyTorch leaves out: to know it would take reading.
  */
 export class LossScale {

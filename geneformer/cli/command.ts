@@ -39,6 +39,15 @@ export class Stopped extends Error {
 /** `--device`, where to compute. */
 export const device = (): Option => new Option("--device <name>", "where to compute").choices(["auto", "webgpu", "cpu"]).default("auto");
 
+/** `--precision`, what products may be rounded to. */
+export const precision = (): Option =>
+  new Option("--precision <name>", "mixed lets WebGPU round what it multiplies to f16, where a calibration found that faster")
+    .choices(["f32", "mixed"])
+    .default("f32");
+
+/** `--calibration`, which ways of writing kernels are fastest. */
+export const calibration = (description: string): Option => new Option("--calibration <file.json>", description).argParser(ending(".json"));
+
 /** `--seed`, a number that all randomness comes from. */
 export const seed = (): Option =>
   new Option("--seed <number>", "the same seed gives the same result").argParser(integer(0, Number.MAX_SAFE_INTEGER)).default(0);

@@ -5,7 +5,7 @@ import { embed, longestFirst } from "../embed.ts";
 import { refuseOverwrite, writeLines } from "../files.ts";
 import { VOTERS, vote } from "../neighbors.ts";
 import { csvLines, type Field, single } from "../table.ts";
-import { type Define, device, ending, examples, force, integer, list, out } from "./command.ts";
+import { calibration, type Define, device, ending, examples, force, integer, list, out, precision } from "./command.ts";
 import { type ModelOptions, openDevice, openModel, TOKENS_PER_BATCH } from "./model.ts";
 import { count } from "./terminal.ts";
 
@@ -40,6 +40,12 @@ export const command: Define = (program, context) => {
     .option("--dictionary <folder>", "the dictionary of the cells, where neither dataset nor model has one beside it")
     .option("--tokens-per-batch <number>", "tokens that run together at most", integer(1), TOKENS_PER_BATCH)
     .addOption(device())
+    .addOption(precision())
+    .addOption(
+      calibration(
+        "which ways of writing kernels are fastest on this adapter, as pretrain or doctor --calibrate keeps it; without, mixed rounds nothing",
+      ),
+    )
     .addOption(out("the table: columns 0 to C - 1, then labels", "--out <file.csv>").argParser(ending(".csv")))
     .addOption(force())
     .addHelpText(
@@ -51,7 +57,7 @@ export const command: Define = (program, context) => {
     )
     .action(async (path: string, options: Options) => {
       await refuseOverwrite(options.out, options.force);
-      const on = await openDevice(options.device, context);
+      const on = await openDevice(options, context);
       const { model, dataset, ends } = await openModel(options.model, path, options.dictionary);
       const mode = options.mode ?? (ends.cls ? "cls" : "cell");
       const most = options.maxCells ?? dataset.length;

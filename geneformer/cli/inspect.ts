@@ -2,18 +2,16 @@
 
 import { InvalidArgumentError } from "commander";
 import { writeSafetensors } from "../../nn/safetensors.ts";
-import type { DeviceName } from "../../src/device.ts";
 import { readModel } from "../checkpoint.ts";
 import { readText, refuseOverwrite, writeWhole } from "../files.ts";
 import { type Inside, insides, inspect, parseLines } from "../inspect.ts";
 import { type Define, device, examples, force, out } from "./command.ts";
-import { openDevice } from "./model.ts";
+import { type DeviceOptions, openDevice } from "./model.ts";
 
-interface Options {
+interface Options extends DeviceOptions {
   model: string;
   tokens: string;
   what: ReadonlySet<Inside>;
-  device: "auto" | DeviceName;
   out: string;
   force: boolean;
 }
@@ -43,7 +41,7 @@ export const command: Define = (program, context) => {
     .action(async (options: Options) => {
       await refuseOverwrite(options.out, options.force);
       const lines = parseLines(await readText(options.tokens), options.tokens);
-      const on = await openDevice(options.device, context);
+      const on = await openDevice(options, context);
       const needsHead = ["logits", "loss", "gradients"].some((part) => options.what.has(part as Inside));
       const model = await readModel(options.model, { encoderOnly: !needsHead });
       const tensors = await inspect(model, lines, options.what);

@@ -1,29 +1,50 @@
 /** What commands that run a model on cells share: the device, the model, the cells, and whether they belong together. */
 
+import { calibrate, fileStore } from "../../src/calibrate.ts";
 import { choose, type Device, type DeviceName, use } from "../../src/device.ts";
 import { modelVocabulary, type ReadOptions, readModel } from "../checkpoint.ts";
 import { type Dataset, readDataset } from "../data/dataset.ts";
 import { readVocabulary, type Vocabulary } from "../data/vocabulary.ts";
 import { type EmbeddingMode, type Ends, endsOf } from "../embed.ts";
 import type { Geneformer } from "../model.ts";
+import type { Precision } from "../pretrain.ts";
 import type { Context } from "./command.ts";
 
-/** Open the device asked for and say which it became. */
-export async function openDevice(name: "auto" | DeviceName, { say }: Context): Promise<Device> {
-  const { device, reason } = await choose(name);
-  say(`device: ${device.name}, ${device.description}${name === "auto" ? ` (${reason})` : ""}`);
+/** The options of every command that opens a device. */
+export interface DeviceOptions {
+  device: "auto" | DeviceName;
+  precision?: Precision;
+  /** A file that a calibration was kept in. */
+  calibration?: string;
+}
+
+/** Open the device asked for, take what was calibrated on it, and say which it became. */
+export async function openDevice({ device: name, precision = "f32", calibration }: DeviceOptions, { say }: Context): Promise<Device> {
+  const { device, reason } = await choose(name, { precision });
+  if (calibration && device.choices) await calibrate(device, { problems: [], store: fileStore(calibration), warn: say });
+  const details = [
+    `device: ${device.name}, ${device.description}${name === "auto" ? ` (${reason})` : ""}`,
+    ...(precision === "mixed" ? [`mixed precision${effectOn(device)}`] : []),
+    ...(calibration && device.choices ? [`${Object.keys(device.choices.table.tried).length} kinds of problems calibrated`] : []),
+  ];
+  say(details.join("; "));
   return use(device);
 }
 
+/** What comes of mixed precision on a device, where nothing does. */
+function effectOn({ name, choices }: Device): string {
+  if (!choices) return `, of which ${name} makes no use: it rounds nothing to f16`;
+  return choices.abilities.features.has("shader-f16") ? "" : ", of which nothing comes: this adapter has no shader-f16";
+}
+
 /** The options of every command that runs a model on a dataset and writes a table. */
-export interface ModelOptions {
+export interface ModelOptions extends DeviceOptions {
   model: string;
   layer: number;
   mode?: EmbeddingMode;
   maxCells?: number;
   dictionary?: string;
   tokensPerBatch: number;
-  device: "auto" | DeviceName;
   out: string;
   force: boolean;
 }

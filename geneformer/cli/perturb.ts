@@ -6,7 +6,7 @@ import { longestFirst } from "../embed.ts";
 import { refuseOverwrite, writeLines } from "../files.ts";
 import { byGene, type Deletion, deleteEach } from "../perturb.ts";
 import { csvLines, type Field, single } from "../table.ts";
-import { type Define, device, ending, examples, force, integer, out } from "./command.ts";
+import { calibration, type Define, device, ending, examples, force, integer, out, precision } from "./command.ts";
 import { type ModelOptions, openDevice, openModel, TOKENS_PER_BATCH } from "./model.ts";
 import { count, figure } from "./terminal.ts";
 
@@ -36,6 +36,12 @@ export const command: Define = (program, context) => {
     .option("--tokens-per-batch <number>", "tokens that run together at most", integer(1), TOKENS_PER_BATCH)
     .option("--raw <file.csv>", "also a row for every cell and gene", ending(".csv"))
     .addOption(device())
+    .addOption(precision())
+    .addOption(
+      calibration(
+        "which ways of writing kernels are fastest on this adapter, as pretrain or doctor --calibrate keeps it; without, mixed rounds nothing",
+      ),
+    )
     .addOption(
       out("the table, a row for every gene: mean cosine over the cells that have it; 1 is unmoved", "--out <file.csv>").argParser(
         ending(".csv"),
@@ -51,7 +57,7 @@ export const command: Define = (program, context) => {
     )
     .action(async (path: string, options: Options) => {
       for (const file of [options.out, ...(options.raw ? [options.raw] : [])]) await refuseOverwrite(file, options.force);
-      const on = await openDevice(options.device, context);
+      const on = await openDevice(options, context);
       const { model, dataset, vocabulary, ends } = await openModel(options.model, path, options.dictionary);
       const mode = options.mode ?? (ends.cls ? "cls" : "cell");
       const special = Number(ends.cls) + Number(ends.eos);

@@ -3,18 +3,33 @@
 import { Option } from "commander";
 import { countParameters } from "../../nn/module.ts";
 import { scheduleNames } from "../../nn/schedule.ts";
-import type { DeviceName } from "../../src/device.ts";
+import { fileStore } from "../../src/calibrate.ts";
+import type { Device } from "../../src/device.ts";
 import { type Config, configFromHuggingFace, preset, presets } from "../config.ts";
 import { type Dataset, readDataset } from "../data/dataset.ts";
 import { readVocabulary } from "../data/vocabulary.ts";
 import { readJson } from "../files.ts";
-import { type PretrainOptions, pretrainDefaults } from "../pretrain.ts";
+import { type Pretraining, type PretrainOptions, pretrainDefaults } from "../pretrain.ts";
 import { pretrain } from "../run.ts";
-import { type Define, device, examples, force, integer, out, real, Stopped, seed } from "./command.ts";
-import { openDevice } from "./model.ts";
+import {
+  type Context,
+  calibration,
+  type Define,
+  device,
+  examples,
+  force,
+  integer,
+  out,
+  precision,
+  real,
+  Stopped,
+  seed,
+} from "./command.ts";
+import { type DeviceOptions, openDevice } from "./model.ts";
 import { count } from "./terminal.ts";
 
-interface Options extends Omit<PretrainOptions, "steps" | "rate"> {
+interface Options extends Omit<PretrainOptions, "steps" | "rate">, DeviceOptions {
+  precision: PretrainOptions["precision"];
   preset?: string;
   config?: string;
   layers?: number;
@@ -30,7 +45,6 @@ interface Options extends Omit<PretrainOptions, "steps" | "rate"> {
   evaluateCells: number;
   resume: boolean;
   force: boolean;
-  device: "auto" | DeviceName;
   out: string;
 }
 
@@ -63,6 +77,12 @@ export const command: Define = (program, context) => {
     .option("--resume", "go on from the newest checkpoint in --out, with the same settings", false)
     .addOption(seed())
     .addOption(device())
+    .addOption(precision())
+    .addOption(
+      calibration(
+        "which ways of writing a step's kernels are fastest on this adapter: taken from there, else measured and kept there (default with mixed: calibration.json in --out)",
+      ),
+    )
     .addOption(out("folder of the run: log.jsonl, checkpoints, and at the end the model", "--out <folder>"))
     .addOption(force())
     .addHelpText(
@@ -78,7 +98,7 @@ export const command: Define = (program, context) => {
       if (!vocabulary) throw new Error(`"${path}" has no dictionary beside its shards; name its folder with --dictionary`);
       const config = await configOf(options, vocabulary.size, vocabulary.modelVersion);
       const { lr: rate, saveEvery, evaluateEvery, evaluateCells, resume, force } = options;
-      const { seed, tokensPerBatch, accumulate, warmup, schedule, decay, clip, maskProbability, keepSpecial, heldOut } = options;
+      const { seed, tokensPerBatch, accumulate, warmup, schedule, decay, clip, maskProbability, keepSpecial, heldOut, precision } = options;
       const steps = options.steps ?? (options.epochs ? stepsOf(dataset, options.epochs, options) : d.steps);
       const settings = {
         seed,
@@ -93,13 +113,14 @@ export const command: Define = (program, context) => {
         maskProbability,
         keepSpecial,
         heldOut,
+        precision,
       };
 
-      const on = await openDevice(options.device, context);
+      const on = await openDevice(options, context);
       let bar: ReturnType<typeof context.progress> | null = null;
       let [first, last, heldOutLoss, unigram, rank, done] = [Number.NaN, Number.NaN, Number.NaN, Number.NaN, Number.NaN, 0];
-      let tokens = 0;
-      const began = performance.now();
+      let [tokens, skipped] = [0, 0];
+      let began = performance.now();
       const run = { ...settings, saveEvery, evaluateEvery, evaluateCells, resume, force };
       for await (const event of pretrain(dataset, vocabulary, config, options.out, run, context.signal)) {
         switch (event.kind) {
@@ -110,6 +131,8 @@ export const command: Define = (program, context) => {
             );
             if (event.from > 0) context.say(`going on from step ${event.from}`);
             if (event.baselines) ({ unigram, rank } = event.baselines);
+            await calibrated(event.pretraining, on, options, context);
+            began = performance.now();
             bar = context.progress("Pretraining", steps, "steps", event.from);
             done = event.from;
             break;
@@ -119,6 +142,7 @@ export const command: Define = (program, context) => {
             last = event.loss;
             done = event.step;
             tokens += event.tokens;
+            skipped += Number(event.skipped ?? false);
             bar?.update(done, `loss ${last.toFixed(3)}${Number.isNaN(heldOutLoss) ? "" : `, held out ${heldOutLoss.toFixed(3)}`}`);
             break;
           case "evaluation":
@@ -142,6 +166,8 @@ export const command: Define = (program, context) => {
         {
           out: options.out,
           steps,
+          precision,
+          skipped,
           loss: last,
           heldOutLoss,
           unigram,
@@ -151,12 +177,34 @@ export const command: Define = (program, context) => {
           peakBytes: on.memory.peak,
         },
         `${count(steps)} steps, loss ${first.toFixed(4)} at first, ${last.toFixed(4)} at last, ${count(tokens / seconds)} tokens/s`,
+        ...(skipped > 0 ? [`${count(skipped)} steps were skipped: their gradients overflowed f16`] : []),
         ...compare,
         `wrote ${options.out}`,
       );
       on.close();
     });
 };
+
+/** Have the kernels of a step calibrated, where mixed precision or a file to keep that in was asked for, and there is something to choose. */
+async function calibrated(
+  pretraining: Pretraining,
+  on: Device,
+  { precision, calibration, out }: Options,
+  { signal, say, progress }: Context,
+): Promise<void> {
+  if (!on.choices || !(precision === "mixed" || calibration)) return;
+  const bar = progress("Calibrating", undefined, "problems");
+  const store = fileStore(calibration ?? `${out}/calibration.json`); // a run that is resumed takes the same kernels
+  const onProgress = (done: number, total: number) => bar.update(done, undefined, total);
+  try {
+    await pretraining.calibrate({ store, signal, warn: say, onProgress });
+  } catch (error) {
+    if (signal.aborted) throw new Stopped("it was calibrating and had not trained yet; go on with the same command and --resume");
+    throw error;
+  } finally {
+    bar.stop();
+  }
+}
 
 /** The model's sizes: a preset or a config.json, with what was said otherwise, and the dictionary's vocabulary. */
 async function configOf(

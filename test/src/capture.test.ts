@@ -11,6 +11,7 @@ import { IGNORED } from "../../kernels/loss.ts";
 import { Attention } from "../../nn/attention.ts";
 import { withHooks } from "../../nn/hooks.ts";
 import { Linear } from "../../nn/linear.ts";
+import { LossScale } from "../../nn/lossscale.ts";
 import { AdamW } from "../../nn/optimizer.ts";
 import { ahead, type Captured, capture } from "../../src/capture.ts";
 import { choose, type Device, open, use, withDevice } from "../../src/device.ts";
@@ -224,6 +225,47 @@ onDevices((on) => {
     expect(on().memory.live).toBe(live);
   });
 
+  test("five replayed steps are five steps, bit for bit, by a loss scale that moves on: it grows, and halves where gradients overflow", async () => {
+    const key = Key.from(11);
+    const run = async (replaying: boolean) => {
+      const w = keep(normal(key, 0.5, [WIDTH, WIDTH]));
+      const [x, words] = [zeros([ROWS, WIDTH]), integers([0, 0])];
+      const scale = new LossScale({ initial: 2 ** 100, interval: 2 });
+      const optimizer = new AdamW([["w", w]], { clip: 0.5, scale });
+      const compute = () => {
+        const step = new StepKey(words);
+        const { value, grads } = valueAndGrad(() => {
+          const loss = sum(square(dropout(linear(x, w), { p: 0.2, key: step.fold(0) })));
+          return [scale.apply(loss), loss] as const;
+        }, [w]);
+        return { loss: value[1], clip: optimizer.apply(grads) };
+      };
+      const captured = capture(compute);
+      const results: unknown[] = [];
+      for (const [i, size] of [1e-24, 1e-24, 1e-24, 1, 1e-24].entries()) {
+        x.write(key.fold(i).normals(ROWS * WIDTH, size));
+        words.write(key.fold(100 + i).words);
+        optimizer.advance(0.01 / (i + 1));
+        const { loss, clip } = replaying ? captured() : scoped(compute);
+        results.push(await bits([loss, clip, scale.state, w]), (await scale.state.data())[0]);
+        if (!replaying) free(loss, clip);
+      }
+      captured.free();
+      optimizer.free();
+      scale.free();
+      free(w, x, words);
+      return results;
+    };
+    const before = on().memory.live;
+    const eager = await run(false);
+    expect(await run(true)).toEqual(eager);
+    expect(eager.filter((_, i) => i % 2 === 1)).toEqual([2 ** 100, 2 ** 101, 2 ** 101, 2 ** 100, 2 ** 100]);
+    const weights = eager.filter((_, i) => i % 2 === 0).map((each) => (each as number[][])[3]);
+    expect(weights[3]).toEqual(weights[2]); // the step that was skipped
+    expect(weights[4]).not.toEqual(weights[3]);
+    expect(on().memory.live).toBe(before);
+  });
+
   test("nothing freezes: each number that is written changes what a replay gives", async () => {
     const one = trainee();
     const before = numbersOf(0);
@@ -281,7 +323,8 @@ onDevices((on) => {
     const { loss } = step();
     const { live, reserved } = on().memory;
     expect(step.commands).toBeGreaterThan(50);
-    expect(live - before).toBe(step.bytes);
+    expect(live - before).toBeGreaterThanOrEqual(step.bytes);
+    expect(live - before).toBeLessThan(1.05 * step.bytes); // a block that lay free may be larger than what was asked for
     for (let i = 0; i < 200; i++) {
       rewrite(inputs, numbersOf(i));
       one.optimizer.advance(1e-3);
