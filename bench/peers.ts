@@ -105,7 +105,8 @@ function show(section: Section, sections: Section[]): void {
 
 function save(sections: readonly Section[]): void {
   const circumstances: Circumstances = { date: today(), commit: commit(), machine: machine(), node: process.version, rounds };
-  const name = `${here}results/peers-${options.browser ? "browser-" : ""}${today()}`;
+  const where = options.browser ? "browser" : `node${process.versions.node.split(".")[0]}`; // which engine it is, is half of the result
+  const name = `${here}results/peers-${where}-${today()}`;
   writeFileSync(`${name}.md`, markdown(sections, circumstances));
   writeFileSync(`${name}.json`, json(sections, circumstances));
   console.log(`wrote ${name}.md and .json`);
