@@ -24,8 +24,8 @@ import { prepareFolder } from "./peers/works.ts";
 
 /** Ours, f32 and mixed: what is fastest on the card is found out first, by calibration, and not timed. */
 const openers: Readonly<Record<string, Open>> = {
-  ours: (job) => openOurs("webgpu", job, { calibrate: job.threads > 0 }),
-  "ours-mixed": (job) => openOurs("webgpu", job, { calibrate: job.threads > 0, precision: "mixed", experimental: true }),
+  ours: (job) => openOurs("webgpu", job, { calibrated: job.threads > 0 }),
+  "ours-mixed": (job) => openOurs("webgpu", job, { calibrated: job.threads > 0, precision: "mixed", experimental: true }),
 };
 
 if (process.argv.includes("--child")) await serve(openers);

@@ -23,7 +23,7 @@
  */
 
 import { backwardByKeys, backwardByQueries, forward } from "./attention/registers.ts";
-import { bitsFor, dropout, FIELDS, opened, type Rows, TILE } from "./attention/table.ts";
+import { bitsFor, dropout, FIELDS, opened, type Rows, type Stream, TILE, tablesOf } from "./attention/table.ts";
 import { waysOf } from "./attention/ways.ts";
 import { attentionGradScratch, attentionScratch, SHARES } from "./cpu/scratch.ts";
 import {
@@ -226,17 +226,42 @@ function eachRow(
   }
 }
 
-/** Fewer tiles, rows and heads. */
-const fewer = <P extends Params<Record<"count" | "keyRows" | "heads", "u32">>>(size: P): P => ({
-  ...size,
-  ...Object.fromEntries(
-    ["count", "keyCount"].flatMap((name) => (name in size ? [[name, Math.min(size[name as keyof P] as number, 4)]] : [])),
-  ),
-  ...Object.fromEntries(
-    ["rows", "keyRows"].flatMap((name) => (name in size ? [[name, Math.min(size[name as keyof P] as number, 4 * TILE)]] : [])),
-  ),
-  heads: Math.min(size.heads, 2),
-});
+/** Sizes of four tiles of rows and of three cells and a tail, if the table has room for so many. */
+const fewer = <P extends Params<Record<"count" | "keyRows" | "heads", "u32">>>(size: P): P => {
+  const most: Readonly<Record<string, number>> = { count: 8, keyCount: 8, rows: 4 * TILE, keyRows: 4 * TILE, heads: 2 };
+  return Object.fromEntries(Object.entries<number>(size).map(([name, n]) => [name, Math.min(n, most[name] ?? n)])) as P;
+};
+
+/** What calibration needs to know of an attention. */
+interface Measured extends Pick<Form, "width" | "dropped" | "causal"> {
+  readonly queries: Stream;
+  readonly keys: Stream;
+  readonly heads: number;
+}
+
+/**
+ * What both kernels are calibrated with: tables, dropout's key, and the log of a sum of exponentials that is that of as many scores of 0. In rows of which
+ * nothing may come, those of no cell, drawn numbers give way to NaN.
+ */
+function measuredWith({ width, dropped, causal, queries, keys, heads }: Measured, drawn: Readonly<Record<string, Float32Array>>) {
+  const tables = tablesOf(queries, keys);
+  const [asking, seen] = [queries, keys].map(({ rows }) => new Uint8Array(rows));
+  const lse = new Float32Array(queries.rows * heads);
+  eachRow(tables.tiles, { count: queries.count, heads: 1 }, causal, (i, _, first, last) => {
+    if (first === last) return;
+    asking[i] = 1;
+    seen.fill(1, first, last);
+    lse.fill(Math.log(last - first), i * heads, (i + 1) * heads);
+  });
+  const rows = Object.entries(drawn).flatMap(([name, x]) => {
+    const alive = { q: asking, dy: asking, k: seen, v: seen }[name];
+    return alive ? [[name, x.map((value, i) => (alive[Math.floor(i / (heads * width))] ? value : Number.NaN))] as const] : [];
+  });
+  return { ...Object.fromEntries(rows), ...tables, lse, ...(dropped && { key: Uint32Array.of(1, 2) }) };
+}
+
+/** Queries of a forward pass, whose parameters do not tell: as many as keys, or as its tiles hold. */
+const queriesOf = (count: number, keyRows: number) => Math.min(keyRows, TILE * count);
 
 const named = (name: string, width: number, dropped: boolean, causal: boolean) =>
   `${name} ${width}${dropped ? " dropped" : ""}${causal ? " causal" : ""}`;
@@ -294,10 +319,17 @@ ${w.main}
         return ways;
       },
       lengths: ({ count, keyRows, heads }) => {
-        const all = keyRows * heads * width; // as many queries as keys
-        return { q: all, k: all, v: all, tiles: FIELDS * count, ...(dropped && { key: 2 }), y: all, lse: keyRows * heads };
+        const rows = queriesOf(count, keyRows);
+        const [all, keys] = [rows, keyRows].map((n) => n * heads * width);
+        return { q: all, k: keys, v: keys, tiles: FIELDS * count, ...(dropped && { key: 2 }), y: all, lse: rows * heads };
       },
       small: fewer,
+      given({ count, keyRows, heads }, drawn) {
+        const queries = { rows: queriesOf(count, keyRows), count };
+        const keys = { rows: keyRows, count: count + Math.ceil(keyRows / TILE) }; // as many tiles as it takes: nobody looks
+        return measuredWith({ width, dropped, causal, queries, keys, heads }, drawn);
+      },
+      rounding: true,
     },
     compiled: {
       name: dropped ? "attentionDropped" : "attention",
@@ -453,6 +485,9 @@ ${byKeys.main}
         };
       },
       small: fewer,
+      given: ({ count, keyCount, rows, keyRows, heads }, drawn) =>
+        measuredWith({ width, dropped, causal, queries: { rows, count }, keys: { rows: keyRows, count: keyCount }, heads }, drawn),
+      rounding: true,
     },
     compiled: {
       name: dropped ? "attentionGradDropped" : "attentionGrad",

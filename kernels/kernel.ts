@@ -130,6 +130,13 @@ export interface Alternatives<P extends Named<Scalar> = Named<Scalar>> {
   lengths(params: Params<P>): Readonly<Record<string, number>>;
   /** Sizes of the same kind that loops are done with in a second. */
   small(params: Params<P>): Params<P>;
+  /**
+   * What a calibration runs them with, where any numbers will not do: tables, and what must agree with one another. `drawn` are the inputs that hold f32,
+   * by chance in [-1, 1); what is given under their names, or of other inputs, stands instead.
+   */
+  given?(params: Params<P>, drawn: Readonly<Record<string, Float32Array>>): Readonly<Record<string, Values>>;
+  /** Do results differ in the last bits, as exponentials' do? Then they are right within rounding. Without it, of whole numbers all must make the same bits. */
+  readonly rounding?: boolean;
 }
 
 export interface Kernel<

@@ -1,4 +1,4 @@
-/** The program of a process that runs one kernel once: what it is to do comes on stdin, what came of it goes to stdout, both as JSON. */
+/** The program of a process that runs one kernel once: what it is to do comes on stdin, what came of it goes to stdout, both as JSON, numbers in base64. */
 
 /** JavaScript for `node --eval`: it imports nothing of ours, so that it runs wherever the package `webgpu` does. */
 export const PROGRAM = /* js */ `
@@ -23,7 +23,7 @@ const buffer = (bytes, usage, values) => {
 };
 const params = buffer(uniform.length, UNIFORM | COPY_DST, Uint8Array.from(uniform));
 const made = Object.fromEntries(
-  Object.entries(buffers).map(([name, { bytes, values }]) => [name, buffer(bytes, STORAGE | COPY_SRC | COPY_DST, values && Float32Array.from(values))]),
+  Object.entries(buffers).map(([name, { bytes, values }]) => [name, buffer(bytes, STORAGE | COPY_SRC | COPY_DST, values && Buffer.from(values, "base64"))]),
 );
 const encoder = device.createCommandEncoder();
 const pass = encoder.beginComputePass();
@@ -55,7 +55,7 @@ if (error) {
 const results = {};
 for (const [name, to] of staged) {
   await to.mapAsync(GPUMapMode.READ);
-  results[name] = [...new Float32Array(to.getMappedRange(), 0, buffers[name].bytes / 4)];
+  results[name] = Buffer.from(to.getMappedRange(), 0, buffers[name].bytes).toString("base64");
 }
 process.stdout.write(JSON.stringify(results), () => process.exit(0));
 `;

@@ -15,6 +15,18 @@ export interface Verdict {
   readonly loops: boolean;
 }
 
+/** How far numbers are from what they should be, of the largest of those; NaN where one of them is NaN, or where there are more or fewer. */
+export function distance(got: Values, wanted: Values): number {
+  if (got.length !== wanted.length) return Number.NaN;
+  let largest = Number.MIN_VALUE;
+  let error = 0;
+  for (let i = 0; i < wanted.length; i++) {
+    largest = Math.max(largest, Math.abs(wanted[i]));
+    error = Math.max(error, Math.abs(got[i] - wanted[i])); // NaN, once met, stays
+  }
+  return error / largest;
+}
+
 /** Run one sample on a device and hold it against the loops. @throws Error for what goes wrong on the device. */
 export async function verify(device: Device, { kernel, inputs, outputs, params, tolerance }: Sample): Promise<Verdict> {
   const before = { ...inputs } as Record<string, Values>;
@@ -31,16 +43,7 @@ export async function verify(device: Device, { kernel, inputs, outputs, params, 
   for (const [name, values] of Object.entries(before)) device.upload(buffers[name], values);
   device.run(kernel, buffers, params);
   let worst = 0;
-  for (const name of Object.keys(kernel.outputs)) {
-    const got = await device.read(buffers[name]);
-    let largest = Number.MIN_VALUE;
-    let error = 0;
-    for (const [i, value] of wanted[name].entries()) {
-      largest = Math.max(largest, Math.abs(value));
-      error = Math.max(error, Math.abs(got[i] - value)); // NaN, once met, stays
-    }
-    worst = Math.max(worst, error / largest);
-  }
+  for (const name of Object.keys(kernel.outputs)) worst = Math.max(worst, distance(await device.read(buffers[name]), wanted[name]));
   for (const buffer of Object.values(buffers)) device.free(buffer);
   const loops = device.name === "reference" || (device.name === "cpu" && !kernel.compiled);
   return { kernel: kernel.name, worst, bound: tolerance, ok: worst <= tolerance, loops };

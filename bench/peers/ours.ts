@@ -6,19 +6,34 @@ import { huggingFaceName, modelFromSafetensors } from "../../geneformer/checkpoi
 import { streamOf } from "../../geneformer/data/batches.ts";
 import { parameters } from "../../nn/module.ts";
 import { AdamW } from "../../nn/optimizer.ts";
+import { calibrate } from "../../src/calibrate.ts";
 import { capture } from "../../src/capture.ts";
 import { type DeviceName, type OpenOptions, open } from "../../src/device.ts";
+import { needs } from "../../src/shapes.ts";
 import { index, segments, spansOf } from "../../src/stream.ts";
 import { integers, type Tensor, tensor } from "../../src/tensor.ts";
 import { COMPARED_STEPS, type Contender, DECAY, type Encode, type Job, normsOf, type Parts, RATE, type Train } from "./task.ts";
 
-/** @param options of the device.   @throws Error where there is no such device. */
-export async function openOurs(device: DeviceName, job: Job, options: OpenOptions = {}): Promise<Contender> {
-  const { description } = await open(device, device === "cpu" ? { threads: job.threads } : options);
-  return { description: `${device}: ${description}`, ...work(job) };
+/** How ours is opened. */
+interface Ours extends Pick<OpenOptions, "precision" | "experimental"> {
+  /** Find out first which kernels are fastest at what this work asks of them. */
+  readonly calibrated?: boolean;
 }
 
-function work({ task, inputs, weights }: Job): Omit<Contender, "description"> {
+/** @throws Error where there is no such device. */
+export async function openOurs(device: DeviceName, job: Job, { calibrated = false, ...options }: Ours = {}): Promise<Contender> {
+  const on = await open(device, device === "cpu" ? { threads: job.threads } : options);
+  const { program, ...rest } = work(job);
+  if (calibrated) await calibrate(on, { problems: needs(program, on).problems });
+  return { description: `${device}: ${on.description}`, ...rest };
+}
+
+/** The work, and what it runs on the device. */
+interface Working extends Omit<Contender, "description"> {
+  program(): unknown;
+}
+
+function work({ task, inputs, weights }: Job): Working {
   switch (task.kind) {
     case "matmul": {
       const [a, b] = [tensor(inputs.a, [task.m, task.k]), tensor(inputs.b, [task.k, task.n])];
@@ -54,6 +69,7 @@ function work({ task, inputs, weights }: Job): Omit<Contender, "description"> {
         return step().item();
       };
       return {
+        program: step,
         run: async () => void (await run()),
         async result() {
           const { grads } = gradients();
@@ -72,7 +88,7 @@ function work({ task, inputs, weights }: Job): Omit<Contender, "description"> {
 }
 
 /** What computes one tensor from what is there. */
-function single(name: string, f: () => Tensor): Omit<Contender, "description"> {
+function single(name: string, f: () => Tensor): Working {
   const once = async () => {
     const y = inference(f);
     const values = await y.data();
@@ -80,6 +96,7 @@ function single(name: string, f: () => Tensor): Omit<Contender, "description"> {
     return values;
   };
   return {
+    program: () => inference(f),
     async run() {
       await once();
     },

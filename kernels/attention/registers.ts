@@ -162,36 +162,56 @@ ${dropped ? bits.declared : ""}`;
       )}
     }`;
 
+  /** Which of my four rows meet row `other`. */
+  const met = rows === "queries" ? "vec4u(other - start) <= places" : "places <= vec4u(other - start)";
   /** For each of my rows o of the block, once it is known which of my four meet it. */
   const mine = (body: (j: number) => string) =>
-    lines(each, (j) => {
-      const met = rows === "queries" ? "vec4u(other - start) <= places" : "places <= vec4u(other - start)";
-      return /* wgsl */ `{
+    lines(
+      each,
+      (j) => /* wgsl */ `{
       let o = across + ${j * across}u;
       let other = first + o;
       let met = vec4<bool>(other < end)${causal ? ` & (${met})` : ""};
       ${body(j)}
-    }`;
-    });
+    }`,
+    );
   const factor = dropped
     ? `select(vec4f(), vec4f(p.scale), ${`vec4u(${lines(MINE, (i) => bits.quarter(`down + ${i}u`), ", ")})`} >= vec4u(p.threshold))`
     : "vec4f(1.0)";
 
   const sums = (name: string) => lines(MINE * columns, (at) => `var ${name}${at} = vec4f();`);
-  /** sum += weights x rows of the block, for each of [sum, weights, rows]. */
-  const added = (products: readonly (readonly [sum: string, weights: string, rows: string])[]) => /* wgsl */ `
-    for (var o = 0u; o < min(BLOCK, last - first); o++) {
+  /**
+   * sum += weights x rows of the block, for each of [sum, weights, rows]. Causal: at most three rows of a block meet some of my four and not the others, to
+   * which they must add nothing, whatever they hold. A weight of 0 will not do: 0 x NaN is NaN.
+   */
+  const added = (products: readonly (readonly [sum: string, weights: string, rows: string])[]) => {
+    const over = (begin: string, end: string, known: string, row: (name: string, i: number) => string) => /* wgsl */ `
+    for (var o = ${begin}; o < ${end}; o++) {${known}
       ${products
         .map(
           ([sum, weights, rows]) => /* wgsl */ `let ${sum}Weight = ${weights}[o * ${STEP}u + down / ${MINE}u];
       ${lines(
         columns,
         (c) => `let ${sum}Row${c} = ${loaded(`${rows}Block[o * PITCH + across + ${c * across}u]`)};
-      ${lines(MINE, (i) => `${sum}${i * columns + c} += ${sum}Weight[${i}] * ${sum}Row${c};`, " ")}`,
+      ${lines(MINE, (i) => `${sum}${i * columns + c} += ${sum}Weight[${i}] * ${row(`${sum}Row${c}`, i)};`, " ")}`,
       )}`,
         )
         .join("\n      ")}
     }`;
+    if (!causal) return over("0u", "min(BLOCK, last - first)", "", (row) => row);
+    // Of the places in the cell of my four rows x is the first and w the last. Queries meet keys up to their own place, and keys meet queries from theirs on.
+    const [low, high] = rows === "queries" ? ["places.x + 1u", "places.w + 1u"] : ["places.x", "places.w"];
+    const [begin, end] = rows === "queries" ? ["0u", "low"] : ["high", "count"];
+    const inBlock = (place: string) => `min(count, max(${place}, before) - before)`;
+    const known = `
+      let other = first + o;
+      let met = ${met};`;
+    return /* wgsl */ `
+    let count = min(BLOCK, last - first);
+    let before = first - start;
+    let low = ${inBlock(low)};
+    let high = ${inBlock(high)};${over(begin, end, "", (row) => row)}${over("low", "high", known, (row, i) => `select(vec4f(), ${row}, met[${i}])`)}`;
+  };
   /** My rows of a result into a buffer, times a factor each; `place` is a row's there. One writing for all, in a loop that no driver writes out. */
   const stored = (sum: string, into: string, place = "row", times = "") => /* wgsl */ `
   for (var i = 0u; i < rows * ${columns}u; i++) {

@@ -13,6 +13,43 @@ export const FIELDS = 5;
  */
 export const dropout = { threshold: "u32", scale: "f32", site0: "u32", site1: "u32" } as const;
 
+/** A stream's rows, and how many tiles a table of it has. */
+export interface Stream {
+  readonly rows: number;
+  readonly count: number;
+}
+
+/** Rows of no cell at the end of a stream to measure with. */
+const TAIL = 7;
+
+/**
+ * Tables to measure with, of two streams whose cells look at each other: as many cells as there are tiles for, of nearly equal length, and a tail of rows of
+ * no cell, if that takes a tile that is to spare.
+ */
+export function tablesOf(queries: Stream, keys: Stream): { readonly tiles: Uint32Array; readonly keyTiles: Uint32Array } {
+  const spare = Math.min(...[queries, keys].map(({ rows, count }) => count - Math.ceil(rows / TILE) - 1)); // each cell may waste a part of one
+  const cells = Math.max(1, spare);
+  const spansOf = ({ rows }: Stream) => {
+    const live = spare < 1 ? rows : rows - Math.min(TAIL, rows >> 1);
+    const edge = (cell: number) => Math.floor((live * cell) / cells);
+    return Array.from({ length: cells }, (_, cell) => [edge(cell), edge(cell + 1)] as const);
+  };
+  const [mine, theirs] = [queries, keys].map(spansOf);
+  const table = ({ rows, count }: Stream, spans: typeof mine, others: typeof mine) => {
+    const tail = [spans[cells - 1][1], rows] as const;
+    const tiles = [...spans, tail].flatMap(([from, to], cell) =>
+      Array.from({ length: Math.ceil((to - from) / TILE) }, (_, i) => {
+        const row = from + i * TILE;
+        return [row, Math.min(row + TILE, to), ...(others[cell] ?? [0, 0]), from];
+      }).flat(),
+    );
+    const padded = new Uint32Array(FIELDS * count);
+    padded.set(tiles);
+    return padded;
+  };
+  return { tiles: table(queries, mine, theirs), keyTiles: table(keys, theirs, mine) };
+}
+
 /** What a tile's rows are; the blocks that pass by are the others. */
 export type Rows = "queries" | "keys";
 

@@ -20,8 +20,8 @@ export const WAYS = {
 export const PLAIN = "16 columns a lane";
 
 /**
- * The register tiles of a kernel, and last the plain one, which every adapter can run. The tiles are taken where they were measured: no software adapter
- * gains by them.
+ * The register tiles of a kernel, and last the plain one, which every adapter can run. The tiles are taken only where they were tried: drivers have much
+ * to get wrong in them.
  * @param plain the kernel; @param taken lanes and bytes of its passes; @param write its passes in another way, and what tiles are made in those.
  */
 export function waysOf(

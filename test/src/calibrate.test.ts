@@ -5,6 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import * as ops from "../../autograd/ops.ts";
+import { PLAIN, WAYS } from "../../kernels/attention/ways.ts";
+import { attention, attentionGrad } from "../../kernels/attention.ts";
 import { type Alternative, type Kernel, kernel, LANES, lanes } from "../../kernels/kernel.ts";
 import { matmul } from "../../kernels/matmul.ts";
 import { type CalibrateOptions, calibrate, type Finding, fileStore, transformerProblems, trialHere } from "../../src/calibrate.ts";
@@ -13,6 +15,7 @@ import { choose } from "../../src/device.ts";
 import { Key } from "../../src/key.ts";
 import { openReference } from "../../src/reference.ts";
 import { needs } from "../../src/shapes.ts";
+import { mostTiles } from "../../src/stream.ts";
 import { tensor } from "../../src/tensor.ts";
 import { deviceNames, onDevice } from "../devices.ts";
 
@@ -201,11 +204,79 @@ if (deviceNames.includes("webgpu"))
       test.each([
         ["crashes", "process.kill(process.pid, 'SIGSEGV'); await new Promise(() => {});", /^in a process of its own it ended with SIGSEGV/],
         ["ends with an error", "throw new Error('no such matrix');", /^in a process of its own it ended with status 1/],
-        ["computes something else", "process.stdout.write(JSON.stringify({ y: [1, 2] }))", /^it is wrong, in a process of its own$/],
+        ["computes something else", "process.stdout.write(JSON.stringify({ y: 'AAAA' }))", /^it is wrong, in a process of its own$/],
       ])("is refused where that process %s", async (_, program, said) => {
         const { verdict, reason, taken } = await found({ trial: trialHere(program) });
         expect([verdict, taken]).toEqual(["refused", false]);
         expect(reason).toMatch(said);
+      });
+    });
+
+    describe("attention, which has tables for inputs and differs in the last bits", () => {
+      const [rows, heads] = [200, 2];
+      const count = mostTiles(rows, 3);
+      const size = { count, keyCount: count, rows, keyRows: rows, heads, threshold: 6554, scale: 1.1, site0: 3, site1: 4 };
+      const among = (kernel: Kernel, choose: (each: Alternative) => Alternative[]): Kernel => ({
+        ...kernel,
+        alternatives: { ...kernel.alternatives!, of: (params) => kernel.alternatives!.of(params).flatMap(choose) },
+      });
+      test.each([
+        ["forward", attention(16, false, false) as unknown as Kernel, [...Object.keys(WAYS), PLAIN]],
+        ["backward", attentionGrad(64, true, true) as unknown as Kernel, ["blocks of 16", PLAIN]],
+      ] as const)("%s: each way is measured, and the fastest is taken by the next run", async (direction, whole, names) => {
+        const store = fileStore(join(folder, `${direction}.json`));
+        const kernel = among(whole, (each) => (names.some((name) => name === each.name) ? [each] : []));
+        const problems = [{ kernel, params: size }];
+        const first = await open();
+        const { findings } = await calibrate(first, { problems, store });
+        first.close();
+        expect(findings.map(({ problem, alternative }) => [problem, alternative])).toEqual(
+          names.map((name) => [classOf(kernel, size), name]),
+        );
+        const measured = findings.filter(({ alternative }) => !alternative.endsWith("f16"));
+        for (const { alternative, ms, reason } of measured)
+          expect([alternative, reason, Number(ms) > 0]).toEqual([alternative, null, true]);
+        const [chosen, ...more] = measured.filter(({ verdict }) => verdict !== "slower");
+        expect([chosen.verdict, more]).toEqual(["chosen", []]);
+        for (const { verdict, ms } of findings.filter((each) => !measured.includes(each))) expect([verdict, ms]).toEqual(["absent", null]);
+
+        const second = await open();
+        expect((await calibrate(second, { problems, store, warn: (message) => expect.fail(message) })).findings).toEqual([]);
+        const way = kernel.alternatives!.of(size).find(({ name }) => name === chosen.alternative)!;
+        expect(second.choices?.plan(kernel, size)).toBe(way.kernel);
+        second.close();
+      });
+
+      test("a wrong one is refused, be it wrong at once or where the small problem does not reach", async () => {
+        const spoilt = (each: Alternative, name: string, change: (wgsl: string) => string, unproven = false): Alternative => {
+          const passes = each.kernel.passes.map((pass) => ({ ...pass, wgsl: change(pass.wgsl) }));
+          expect(passes[0].wgsl).not.toBe(each.kernel.passes[0].wgsl);
+          return { ...each, name, kernel: { ...each.kernel, name, passes }, unproven };
+        };
+        const late = (wgsl: string) => wgsl.replace("* scale[i / 1u]", "* scale[i / 1u] * select(1.0, 1.001, row0 > 128u)");
+        const odd = among(attention(16, false, true) as unknown as Kernel, (each) => {
+          if (each.name === PLAIN) return [each];
+          if (each.name !== "blocks of 8") return [];
+          return [
+            spoilt(each, "apart", (wgsl) => wgsl.replace("* SCALE; peak", "* SCALE * 1.01; peak"), true),
+            spoilt(each, "here", (wgsl) => wgsl.replace("let end = ", "let end = 0u * ")),
+            spoilt(each, "late", late),
+          ];
+        });
+        const on = await open();
+        const { findings } = await calibrate(on, { problems: [{ kernel: odd, params: size }] });
+        expect(findings.map(({ alternative, verdict }) => [alternative, verdict])).toEqual([
+          ...["apart", "here", "late"].map((name) => [name, "refused"]),
+          [PLAIN, "chosen"],
+        ]);
+        expect(findings.map(({ reason }) => reason)).toEqual([
+          "it is wrong, in a process of its own",
+          expect.stringMatching(/^it is off by \d.* of the largest; 0.00001 is allowed$/),
+          expect.stringMatching(/^beside the plain kernel it is off by \d.*e-[34] of the largest; 0.00001 is allowed$/),
+          null,
+        ]);
+        expect(on.memory.live).toBe(0);
+        on.close();
       });
     });
 
@@ -296,9 +367,17 @@ test("a device without choices says so; options are checked", async () => {
 
 test("the problems of a transformer: each layer forward and back, and squares; fewer for a software adapter", () => {
   const [few, many] = [true, false].map(transformerProblems);
-  const names = (problems: typeof few) => new Set(problems.map(({ kernel: each }) => each.name));
-  expect([...names(few)].sort()).toEqual(["matmul NN", "matmul NT", "matmul TN"]);
-  expect(names(many)).toEqual(names(few));
+  const names = (problems: typeof few) => [...new Set(problems.map(({ kernel: each }) => each.name))].sort();
+  const products = (ends: readonly string[]) => ["matmul NN", "matmul NT", ...ends.map((end) => `matmul NT ${end}`), "matmul TN"];
+  expect(names(few)).toEqual(["attention 64", "attentionGrad 64", ...products(["bias"])]);
+  const ways = ["attention 64", "attention 64 dropped", "attentionGrad 64", "attentionGrad 64 dropped"];
+  expect(names(many)).toEqual([...ways, ...products(["bias", "bias relu", "bias residual"])]);
   expect(many.map(({ params: { m, n, k } }) => [m, n, k])).toContainEqual([3072, 768, 8192]); // dw of the wider layer
-  expect(Math.max(...few.map(({ params: { m, n, k } }) => m * n * k))).toBeLessThanOrEqual(2 ** 24);
+  const attended = many.filter(({ kernel: each }) => each.name === "attentionGrad 64 dropped").map(({ params: size }) => size);
+  expect(attended.map(({ rows, keyRows, heads }) => [rows, keyRows, heads])).toEqual([[2048, 2048, 4], [8192, 8192, 4], [8192, 8192, 12]]); // biome-ignore format: a table
+  expect(Math.max(...few.filter(({ params: { m } }) => m).map(({ params: { m, n, k } }) => m * n * k))).toBeLessThanOrEqual(2 ** 24);
+  // every parameter that a kernel has is there, and the classes are told apart
+  for (const { kernel: each, params: size } of [...few, ...many])
+    for (const name of Object.keys(each.params)) expect(size[name], `${each.name}: ${name}`).toBeTypeOf("number");
+  expect(new Set(many.map(({ kernel: each, params: size }) => classOf(each, size))).size).toBe(many.length);
 });
