@@ -35,11 +35,40 @@ function scores(a: usize, step: usize, keys: u32, b: usize, rows: u32, width: u3
   for (let i: u32 = 0; i < rows; i += PANEL) strip(a, step, 4, keys, b + usize(i) * width * 4, width, to + usize(i) * 4, KEY, false);
 }
 
-/** No weight to keys that a query may not see: key j of the block comes after query i of the tile where j > i + ahead. */
+/** No weight to keys that a query may not see (`seenByAll`). */
 function hide(score: usize, rows: u32, keys: u32, ahead: i32): void {
   for (let j = ahead < 0 ? 0 : ahead + 1; j < i32(keys); j++) {
     const unseen = min(rows, j - ahead); // of the tile's queries, its first
     for (let i: u32 = 0; i < unseen; i++) store<f32>(score + usize(j) * KEY + usize(i) * 4, -Infinity);
+  }
+}
+
+/** Of a block's keys, those that every query of the tile sees: key j comes after query i where j > i + ahead. */
+@inline
+function seenByAll(keys: u32, ahead: i32): u32 {
+  return ahead < 0 ? 0 : min(keys, u32(ahead) + 1);
+}
+
+/**
+ * Rows of queries: c[i] = or += sum over the keys j that query i may see of score[j][i] b[j], for a panel b. The others have no weight, but 0 x NaN is NaN:
+ * where queries see unlike many keys, each goes by itself.
+ */
+function ofQueries(score: usize, rows: u32, keys: u32, ahead: i32, b: usize, c: usize, add: bool): void {
+  const all = seenByAll(keys, ahead);
+  strip(score, 4, KEY, rows, b, all, c, ROW, add);
+  for (let i: u32 = 0; all < keys && i < rows; i++) {
+    const seen = seenByAll(keys, ahead + i32(i));
+    if (seen > all) strip(score + KEY * all + usize(i) * 4, 4, KEY, 1, b + ROW * all, seen - all, c + ROW * i, ROW, true);
+  }
+}
+
+/** Rows of keys: c[j] += sum over the queries i that see key j of score[j][i] b[i], likewise. */
+function ofKeys(score: usize, rows: u32, keys: u32, ahead: i32, b: usize, c: usize): void {
+  const all = seenByAll(keys, ahead);
+  strip(score, KEY, 4, all, b, rows, c, ROW, true);
+  for (let j = all; j < keys; j++) {
+    const unseen = u32(i32(j) - ahead); // the tile's queries before it
+    if (unseen < rows) strip(score + KEY * j + usize(unseen) * 4, KEY, 4, 1, b + ROW * unseen, rows - unseen, c + ROW * j, ROW, true);
   }
 }
 
@@ -197,7 +226,8 @@ function forward(
       for (let j0 = from; j0 < seen; j0 += KEYS) {
         const keys = min(KEYS, seen - j0);
         scores(k + step * j0 + column, step, keys, queries, rows, width, score);
-        if (causal) hide(score, rows, keys, place - (j0 - from));
+        const ahead = causal ? i32(place - (j0 - from)) : i32(keys);
+        if (causal) hide(score, rows, keys, ahead);
         for (let i: u32 = 0; i < rows; i += 8) {
           const o = usize(i) * 4;
           const end = score + usize(keys) * KEY + o;
@@ -211,7 +241,7 @@ function forward(
           drop(bits, keys, threshold, score + o);
         }
         for (let c: u32 = 0; c < panels; c++)
-          strip(score, 4, KEY, rows, values + usize((to - from) * c + j0 - from) * ROW, keys, result + TALL * c, ROW, j0 > from);
+          ofQueries(score, rows, keys, ahead, values + usize((to - from) * c + j0 - from) * ROW, result + TALL * c, j0 > from);
       }
       for (let i: u32 = 0; i < rows; i++) {
         const l = load<f32>(sum + usize(i) * 4);
@@ -289,7 +319,8 @@ function backwardOf(
       const keys = min(KEYS, seen - j0);
       const block = step * (from + j0);
       scores(k + block, step, keys, queriesT, rows, width, score);
-      if (causal) hide(score, rows, keys, place - j0);
+      const ahead = causal ? i32(place - j0) : i32(keys);
+      if (causal) hide(score, rows, keys, ahead);
       scores(v + block, step, keys, dyT, rows, width, dScore);
       for (let i: u32 = 0; i < rows; i += 8) {
         const o = usize(i) * 4;
@@ -304,9 +335,9 @@ function backwardOf(
       for (let c: u32 = 0; c < panels; c++) {
         const at = usize(length * c + j0) * ROW;
         const panel = usize(rows * c) * ROW;
-        strip(score, KEY, 4, keys, dyPanels + panel, rows, dValues + at, ROW, true);
-        strip(dScore, KEY, 4, keys, queries + panel, rows, dKeys + at, ROW, true);
-        strip(dScore, 4, KEY, rows, keyPanels + at, keys, dQueries + TALL * c, ROW, j0 > 0);
+        ofKeys(score, rows, keys, ahead, dyPanels + panel, dValues + at);
+        ofKeys(dScore, rows, keys, ahead, queries + panel, dKeys + at);
+        ofQueries(dScore, rows, keys, ahead, keyPanels + at, dQueries + TALL * c, j0 > 0);
       }
     }
     unpack(dQueries, TALL, rows, width, factors + 4, 0, dq + first, step);
