@@ -3,7 +3,7 @@
 import { nans } from "../kernels/nans.ts";
 import { eagerly } from "../src/capture.ts";
 import { show } from "../src/shape.ts";
-import { full, keep, refuseRecorded, run, type Tensor, tensorsIn } from "../src/tensor.ts";
+import { full, keep, refuseRecorded, runStored, type Tensor, tensorsIn } from "../src/tensor.ts";
 import { type Watch, watching } from "./tape.ts";
 
 /** Looks a buffer has room for. */
@@ -28,10 +28,10 @@ async function looked<T>(f: () => T): Promise<T> {
   const counts: Tensor[] = [];
   const seen = new WeakSet<Tensor>();
   const look = (x: Tensor, what: string) => {
-    if (x.dtype !== "f32") return;
+    if (x.dtype !== "f32" && x.dtype !== "f16") return;
     const slot = said.length % SLOTS;
     if (slot === 0) counts.push(keep(full([SLOTS], 0, "u32", x.device))); // outlives the scopes of f
-    run(nans, { x }, { counts: counts[counts.length - 1] }, { n: x.size, slot });
+    runStored(nans, { x }, { counts: counts[counts.length - 1] }, { n: x.size, slot });
     said.push(what);
   };
   const watch: Watch = {

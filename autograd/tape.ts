@@ -5,12 +5,30 @@
  * it ends, values nobody kept when the forward pass ends, kept ones as the way back passes them: memory is visible in the code.
  */
 
+import { cast } from "../kernels/cast.ts";
 import { zip } from "../kernels/elementwise.ts";
+import type { Kernel } from "../kernels/kernel.ts";
 import { eagerly } from "../src/capture.ts";
 import { show } from "../src/shape.ts";
-import { alike, Freed, full, isForeign, kindOf, Mismatch, refusePromise, run, scoped, Tensor } from "../src/tensor.ts";
+import {
+  alike,
+  emptyLike,
+  Freed,
+  full,
+  isForeign,
+  kindOf,
+  Mismatch,
+  refusePromise,
+  run,
+  runStored,
+  scoped,
+  Tensor,
+} from "../src/tensor.ts";
 
-/** Gradients for the op's tensor arguments, in order; null where `need` says nobody asks, or where there is none. */
+/**
+ * Gradients for the op's tensor arguments, in order; null where `need` says nobody asks, or where there is none. They may be f32 or f16: the tape brings
+ * each to what its argument is, so that those of activations in f16 are f16 and those of weights f32.
+ */
 export type Back = (dy: Tensor, need: readonly boolean[]) => readonly (Tensor | null)[];
 export type Application = readonly [y: Tensor, kept: readonly Tensor[], back: Back];
 
@@ -199,7 +217,7 @@ function differentiate<R>(
           ),
         );
         const grads = walkBack(entries, ...seed(value));
-        const given = wrt.map((t) => grads.get(t)?.withShape(t.shape) ?? full(t.shape, 0, "f32", t.device));
+        const given = wrt.map((t) => grads.get(t)?.withShape(t.shape) ?? storedLike(t, full(t.shape, 0, "f32", t.device)));
         for (const grad of grads.values()) grad.free();
         return { value, grads: given };
       } finally {
@@ -227,7 +245,8 @@ function walkBack(entries: Entry[], from: Tensor, seed: Tensor): Map<Tensor, Ten
               if (!alike(dx, inputs[i]))
                 throw new Error(`${name}: gradient ${i + 1} has shape ${show(dx.shape)}, its input has ${show(inputs[i].shape)}`);
               const sum = grads.get(inputs[i]);
-              grads.set(inputs[i], (sum ? plus(sum, dx) : dx).hold());
+              const own = storedLike(inputs[i], dx);
+              grads.set(inputs[i], (sum ? plus(sum, own) : own).hold());
               sum?.free();
             });
           });
@@ -264,8 +283,14 @@ function wayBack({ op: name, need, back }: Entry, dy: Tensor): readonly (Tensor 
   return gradients;
 }
 
+/** A gradient as f16 where the tensor it is of is that, and as f32 where that is f32. */
+function storedLike({ dtype }: Tensor, dx: Tensor): Tensor {
+  if (dtype === dx.dtype || ![dtype, dx.dtype].every((each) => each === "f32" || each === "f16")) return dx;
+  return run(cast(dx.dtype, dtype) as unknown as Kernel, { x: dx }, { y: dx.shape }, { n: dx.size }).y;
+}
+
 /** A tensor used twice receives two gradients; they add. */
-const plus = (a: Tensor, b: Tensor): Tensor => run(zip("add"), { a, b }, { z: a.shape }, { n: a.size }).z;
+const plus = (a: Tensor, b: Tensor): Tensor => runStored(zip("add"), { a, b }, { z: emptyLike(a) }, { n: a.size }).z;
 
 /**
  * Gradients of several batches as those of one: add a batch's to the sums so far, which are freed. null begins.

@@ -10,6 +10,7 @@ import * as elementwise from "./elementwise.ts";
 import * as extreme from "./extreme.ts";
 import * as fill from "./fill.ts";
 import * as gather from "./gather.ts";
+import { HALVED, halved } from "./halved.ts";
 import { type Kernel, type Variant, variantOf } from "./kernel.ts";
 import * as layernorm from "./layernorm.ts";
 import * as loss from "./loss.ts";
@@ -57,8 +58,9 @@ const files = [
 
 const exported = new Map<string, unknown>(files.flatMap((file) => Object.entries(file)));
 
-/** Is it one of these, and not one of somebody's own that is called the same? */
+/** Is it one of these, or stored as f16 one of them, and not one of somebody's own that is called the same? */
 export function isOurs(kernel: Kernel): boolean {
+  if (kernel.whole) return isOurs(kernel.whole);
   const [name, ...variant] = variantOf(kernel);
   const found = exported.get(name);
   if (typeof found === "function" && "made" in found) return (found.made as ReadonlyMap<string, Kernel>).get(variant.join(" ")) === kernel;
@@ -67,6 +69,11 @@ export function isOurs(kernel: Kernel): boolean {
 
 /** The kernel of a name; undefined where there is none such: a kernel of somebody's own. */
 export function kernelOf([name, ...variant]: Variant): Kernel | undefined {
+  if (name === HALVED) {
+    const [names, ...of] = variant;
+    const whole = kernelOf(of as unknown as Variant);
+    return whole && halved(whole, String(names).split(" "));
+  }
   const found = exported.get(name);
   if (typeof found === "function" && "made" in found) return found(...variant);
   return typeof found === "object" && found !== null && "loops" in found ? (found as Kernel) : undefined;

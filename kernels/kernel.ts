@@ -1,6 +1,9 @@
 /** What a kernel is: one computation, written twice: WGSL for the GPU to run, plain loops for a person to check. */
 
-/** What a buffer holds. f32 is f64 on `reference`. f16 is for storage alone: its bits, two to a word, which every adapter can read. */
+/**
+ * What a buffer holds. f32 is f64 on `reference`. f16 is for storage alone: its bits, two to a word, which every adapter can read; where a pass sees
+ * them as `halves`, numbers of "shader-f16".
+ */
 export type Dtype = "f32" | "u32" | "i32" | "f16";
 
 /** The type of a parameter: a size, an offset (which may be negative), or a constant such as eps. */
@@ -44,8 +47,10 @@ export interface Pass<P extends Named<Scalar> = Named<Scalar>> {
   readonly wgsl: string;
   /** The buffers this pass binds, where it does not need all: a shader stage may be limited to eight (WebGPU, 3.6.2). */
   readonly uses?: readonly string[];
-  /** f32 buffers that this pass sees as vectors of four. */
+  /** Buffers of floats that this pass sees as vectors of four. */
   readonly vectors?: readonly string[];
+  /** f16 buffers that this pass sees as numbers, not as words. */
+  readonly halves?: readonly string[];
   /** What must stand before everything else: "enable f16;". */
   readonly directives?: readonly string[];
   groups(params: Params<P>): number;
@@ -148,6 +153,8 @@ export interface Kernel<
   readonly name: string;
   /** Of a family: its name and the variant, from which another thread makes the same kernel. */
   readonly variant?: Variant;
+  /** Of a kernel that stores as f16 what another has as f32: that one, of which any calibration is. */
+  readonly whole?: Kernel;
   /** Storage buffers that are read. */
   readonly inputs: I;
   /** Storage buffers that are written; an update in place is an output that is also read. */
@@ -202,7 +209,10 @@ export function source<I extends Named<Dtype>, O extends Named<Dtype>, P extends
 ): string {
   const { inputs, outputs, scratch = {}, params } = of;
   const declared: Record<string, string> = {};
-  const array = (name: string, dtype: Dtype) => `array<${pass.vectors?.includes(name) ? "vec4f" : dtype === "f16" ? "u32" : dtype}>`;
+  const array = (name: string, dtype: Dtype) => {
+    const number = dtype === "f16" && !pass.halves?.includes(name) ? "u32" : dtype;
+    return `array<${pass.vectors?.includes(name) ? (number === "f16" ? "vec4<f16>" : "vec4f") : number}>`;
+  };
   for (const [name, dtype] of Object.entries(inputs)) declared[name] = `var<storage, read> ${name}: ${array(name, dtype)};`;
   for (const [name, dtype] of Object.entries(outputs)) declared[name] = `var<storage, read_write> ${name}: ${array(name, dtype)};`;
   for (const [name, { dtype }] of Object.entries(scratch)) declared[name] = `var<storage, read_write> ${name}: ${array(name, dtype)};`;

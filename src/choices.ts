@@ -33,15 +33,19 @@ export interface Table {
 
 type Numbers = Readonly<Record<string, number>>;
 
-/** The class a problem falls into: the kernel, and its sizes to the nearest power of two. */
+/** The class a problem falls into: the kernel, however its numbers are stored, and its sizes to the nearest power of two. */
 export const classOf = (kernel: Kernel, params: Numbers): string =>
-  [kernel.name, ...(kernel.alternatives?.sizes ?? []).map((size) => `${size} ${2 ** Math.round(Math.log2(params[size]))}`)].join(", ");
+  [
+    (kernel.whole ?? kernel).name,
+    ...(kernel.alternatives?.sizes ?? []).map((size) => `${size} ${2 ** Math.round(Math.log2(params[size]))}`),
+  ].join(", ");
 
-/** A number of a kernel's WGSL, FNV-1a (Fowler, Noll and Vo), in hexadecimal. */
+/** A number of a kernel's WGSL, as it is with its numbers stored as f32, FNV-1a (Fowler, Noll and Vo), in hexadecimal. */
 export function textOf(kernel: Kernel): string {
   let hash = 0x811c9dc5;
-  for (const pass of kernel.passes)
-    for (const letter of source(kernel, pass)) hash = Math.imul(hash ^ (letter.codePointAt(0) ?? 0), 0x01000193);
+  const { whole = kernel } = kernel;
+  for (const pass of whole.passes)
+    for (const letter of source(whole, pass)) hash = Math.imul(hash ^ (letter.codePointAt(0) ?? 0), 0x01000193);
   return (hash >>> 0).toString(16);
 }
 

@@ -115,6 +115,13 @@ export function device(): Device {
   return chosen;
 }
 
+/** Can kernels read and write f16 there? WebGPU's need an adapter with "shader-f16"; loops always can, slowly. */
+export const storesHalves = ({ name, choices }: Device): boolean =>
+  name !== "webgpu" || (choices?.abilities.features.has("shader-f16") ?? false);
+
+/** What activations are stored as: f16 on a device that was opened with precision "mixed" and gains by it, else f32. */
+export const storageOf = (on: Device = device()): "f32" | "f16" => (on.choices?.abilities.mixed && storesHalves(on) ? "f16" : "f32");
+
 /** Make `next` the device new tensors are made on; gives it back. */
 export function use<D extends Device | null>(next: D): D {
   chosen = next;

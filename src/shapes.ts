@@ -48,7 +48,8 @@ export function openShapes(plans?: Device): Shapes {
     },
     upload() {},
     run(asked, _, params) {
-      if (asked.alternatives) problems.set(`${asked.name} ${Object.values(params).join(" ")}`, { kernel: asked, params });
+      const { whole = asked } = asked; // what is calibrated
+      if (whole.alternatives) problems.set(`${whole.name} ${Object.values(params).join(" ")}`, { kernel: whole, params });
       const kernel = plans?.choices?.plan(asked, params) ?? asked;
       kernels.add(kernel);
       const scratch = Object.values(kernel.scratch ?? {}).map(({ dtype, length }) => pool.take(bytesOf(dtype, length(params))));

@@ -2,8 +2,9 @@
 
 import { fill } from "../kernels/fill.ts";
 import { fromHalf, toHalf } from "../kernels/half.ts";
+import { halved } from "../kernels/halved.ts";
 import type { Dtype, Kernel, Named, Scalar, Values } from "../kernels/kernel.ts";
-import { current, type Device, device, type Memory } from "./device.ts";
+import { current, type Device, device, type Memory, storesHalves } from "./device.ts";
 import type { Key } from "./key.ts";
 import { type Shape, sameShape, show, sizeOf } from "./shape.ts";
 
@@ -473,6 +474,33 @@ export function run<I extends Named<Dtype>, O extends Named<Dtype>, P extends Na
   (on ?? device()).run(kernel as unknown as Kernel, buffers, params);
   return results;
 }
+
+/**
+ * The same for tensors of which some may be stored as f16 where the kernel wants f32: it computes in f32 all the same (kernels/halved.ts). An output
+ * that is given as a shape is what the kernel has.
+ * @throws TypeError as `run` does, also on an adapter without "shader-f16".
+ */
+export function runStored<I extends Named<Dtype>, O extends Named<Dtype>, P extends Named<Scalar>>(
+  kernel: Kernel<I, O, P>,
+  inputs: { readonly [K in keyof I]: Tensor },
+  outputs: { readonly [K in keyof O]: Shape | Tensor },
+  params: { readonly [K in keyof P]: number },
+): { [K in keyof O]: Tensor } {
+  const given: Readonly<Record<string, unknown>> = { ...inputs, ...outputs };
+  const wanted: Named<Dtype> = { ...kernel.inputs, ...kernel.outputs };
+  const names: string[] = [];
+  for (const name in wanted) {
+    const t = given[name];
+    if (!(t instanceof Tensor && t.dtype === "f16" && wanted[name] === "f32")) continue;
+    if (!storesHalves(onlyShapes() ?? t.device))
+      throw new Mismatch(kernel.name, `${name} is f16, and this adapter has no shader-f16; cast(x, "f32") makes it f32`);
+    names.push(name);
+  }
+  return run((names.length > 0 ? halved(kernel as unknown as Kernel, names) : kernel) as typeof kernel, inputs, outputs, params);
+}
+
+/** A tensor of unknown content, of another's dtype, where that lies. */
+export const emptyLike = ({ dtype, device, shape: own }: Tensor, shape: Shape = own): Tensor => empty(shape, dtype, onlyShapes() ?? device);
 
 /** Do two tensors have the same shape? */
 export const alike = (a: Tensor, b: Tensor): boolean => sameShape(a.shape, b.shape);

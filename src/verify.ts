@@ -1,6 +1,7 @@
 /** Does a device compute what a kernel's loops say? */
 
-import { type Values, valuesOf } from "../kernels/kernel.ts";
+import { fromHalf } from "../kernels/half.ts";
+import { type Dtype, type Values, valuesOf } from "../kernels/kernel.ts";
 import type { Sample } from "../kernels/samples.ts";
 import type { Device } from "./device.ts";
 
@@ -27,6 +28,9 @@ export function distance(got: Values, wanted: Values): number {
   return error / largest;
 }
 
+/** What a buffer holds, as numbers: f16 is bits. */
+const numbersOf = (dtype: Dtype, values: Values): Values => (dtype === "f16" ? Float64Array.from(values, fromHalf) : values);
+
 /** Run one sample on a device and hold it against the loops. @throws Error for what goes wrong on the device. */
 export async function verify(device: Device, { kernel, inputs, outputs, params, tolerance }: Sample): Promise<Verdict> {
   const before = { ...inputs } as Record<string, Values>;
@@ -43,7 +47,10 @@ export async function verify(device: Device, { kernel, inputs, outputs, params, 
   for (const [name, values] of Object.entries(before)) device.upload(buffers[name], values);
   device.run(kernel, buffers, params);
   let worst = 0;
-  for (const name of Object.keys(kernel.outputs)) worst = Math.max(worst, distance(await device.read(buffers[name]), wanted[name]));
+  for (const [name, dtype] of Object.entries(kernel.outputs)) {
+    const got = await device.read(buffers[name]);
+    worst = Math.max(worst, distance(numbersOf(dtype, got), numbersOf(dtype, wanted[name])));
+  }
   for (const buffer of Object.values(buffers)) device.free(buffer);
   const loops = device.name === "reference" || (device.name === "cpu" && !kernel.compiled);
   return { kernel: kernel.name, worst, bound: tolerance, ok: worst <= tolerance, loops };

@@ -12,15 +12,16 @@ import {
 import type { Word } from "../../kernels/permute.ts";
 import { sumColumns, sumRows } from "../../kernels/reduce.ts";
 import { broadcast, MAX_AXES, type Shape, sameShape, show, sizeOf, stridesOf } from "../../src/shape.ts";
-import { full, run, type Tensor } from "../../src/tensor.ts";
+import { emptyLike, full, runStored, type Tensor } from "../../src/tensor.ts";
 
-export const map = (name: UnaryName, a: Tensor): Tensor => run(mapKernel(name), { a }, { z: a.shape }, { n: a.size }).z;
+export const map = (name: UnaryName, a: Tensor): Tensor => runStored(mapKernel(name), { a }, { z: emptyLike(a) }, { n: a.size }).z;
 
-/** The dtype of what is to be moved. @throws TypeError for f16, of which two lie in a word. */
-export function wordOf(signature: string, x: Tensor): Word {
-  if (x.dtype === "f16") throw new TypeError(`${signature}: x is f16, which is for storage alone; give f32, u32 or i32`);
-  return x.dtype;
-}
+/** What a kernel that moves numbers is to take them for: f16 is moved as f32, of which the kernel may store it. */
+export const wordOf = ({ dtype }: Tensor): Word => (dtype === "f16" ? "f32" : dtype);
+
+/** What an elementwise result is stored as: f16 where one of its arguments is. */
+const joint = (shape: Shape, ...args: readonly [Tensor, ...Tensor[]]): Tensor =>
+  emptyLike(args.find(({ dtype }) => dtype === "f16") ?? args[0], shape);
 
 /** Sizes and strides of a shape, brought to five axes: what a kernel that walks coordinates takes. */
 export const fiveAxes = (op: string, shape: Shape): number[] => {
@@ -36,12 +37,13 @@ export const stretched = (op: string, from: Shape, to: Shape): number[] => {
 };
 
 export function zip(name: BinaryName, a: Tensor, b: Tensor): Tensor {
-  if (sameShape(a.shape, b.shape)) return run(zipKernel(name), { a, b }, { z: a.shape }, { n: a.size }).z;
+  if (sameShape(a.shape, b.shape)) return runStored(zipKernel(name), { a, b }, { z: joint(a.shape, a, b) }, { n: a.size }).z;
   const shape = broadcast(name, a.shape, b.shape);
   const [, n1, n2, n3, n4] = fiveAxes(name, shape);
   const [a0, a1, a2, a3, a4] = stretched(name, a.shape, shape);
   const [b0, b1, b2, b3, b4] = stretched(name, b.shape, shape);
-  return run(zipBroadcast(name), { a, b }, { z: shape }, { n: sizeOf(shape), n1, n2, n3, n4, a0, a1, a2, a3, a4, b0, b1, b2, b3, b4 }).z;
+  const params = { n: sizeOf(shape), n1, n2, n3, n4, a0, a1, a2, a3, a4, b0, b1, b2, b3, b4 };
+  return runStored(zipBroadcast(name), { a, b }, { z: joint(shape, a, b) }, params).z;
 }
 
 /** Of three, all stretching. */
@@ -59,7 +61,7 @@ export function zipThree(name: TernaryName, a: Tensor, b: Tensor, d: Tensor): Te
   const [d0, d1, d2, d3, d4] = stretched(name, d.shape, shape);
   const sizes = { n: sizeOf(shape), n1, n2, n3, n4 };
   const strides = { a0, a1, a2, a3, a4, b0, b1, b2, b3, b4, d0, d1, d2, d3, d4 };
-  return run(zipThreeKernel(name), { a, b, d }, { z: shape }, { ...sizes, ...strides }).z;
+  return runStored(zipThreeKernel(name), { a, b, d }, { z: joint(shape, a, b, d) }, { ...sizes, ...strides }).z;
 }
 
 /** Undo a broadcast: add up along the axes that were stretched. */
@@ -70,7 +72,7 @@ export function sumTo(dz: Tensor, shape: Shape): Tensor {
   return reduce(dz, axes, 1).withShape(shape);
 }
 
-/** scale * the sum over some axes, which stay with size 1. Neighbouring axes are summed together. */
+/** scale * the sum over some axes, which stay with size 1, as f32. Neighbouring axes are summed together. */
 export function reduce(x: Tensor, axes: readonly number[], scale: number): Tensor {
   const shape = [...x.shape];
   let y = x;
@@ -85,8 +87,8 @@ export function reduce(x: Tensor, axes: readonly number[], scale: number): Tenso
     shape.fill(1, first, last + 1);
     y =
       inner === 1
-        ? run(sumRows, { x: y }, { y: shape }, { rows: outer, cols: rows, scale: factor }).y
-        : run(sumColumns, { x: y }, { y: shape }, { cols: outer * inner, rows, inner, scale: factor }).y;
+        ? runStored(sumRows, { x: y }, { y: shape }, { rows: outer, cols: rows, scale: factor }).y
+        : runStored(sumColumns, { x: y }, { y: shape }, { cols: outer * inner, rows, inner, scale: factor }).y;
     factor = 1;
     last = first;
   }

@@ -5,7 +5,7 @@ import { window } from "../../kernels/permute.ts";
 import { checkOptions } from "../../src/options.ts";
 import { bind, show } from "../../src/shape.ts";
 import type { Segments } from "../../src/stream.ts";
-import { run, type Tensor } from "../../src/tensor.ts";
+import { emptyLike, run, runStored, type Tensor } from "../../src/tensor.ts";
 import { op } from "../tape.ts";
 import { type Drop, draws } from "./dropout.ts";
 
@@ -27,7 +27,7 @@ const across = ({ tiles, owner }: Segments, { spans }: Segments): Tensor =>
 
 /**
  * Attention inside segments (Vaswani et al. 2017): each row mixes the v of its segment by softmax(q . k / sqrt(D)). Rows with nothing to look at get
- * zeros. The N x M weights are never held: the forward pass keeps a log-sum-exp per row and head, and the way back makes them anew.
+ * zeros. The N x M weights are never held: the forward pass keeps a log-sum-exp per row and head, in f32, and the way back makes them anew. The result is stored as q is.
  *   q [N, C], k, v [M, C], `heads` of width D = C / heads side by side -> [N, C]; M = N without `keys`
  * @throws RangeError when shapes, segments and heads do not fit together, or heads are wider than the kernels can take.
  */
@@ -53,7 +53,7 @@ export const attention = op(
     const tiles = keys ? across(segments, keys) : segments.tiles;
     const shared = { q, k, v, tiles, ...(dropped && { key: drop.key.words }) };
     const params = { count: tiles.shape[0], keyRows: m, heads, ...(dropped && draws("attention", drop)) };
-    const { y, lse } = run(attentionKernel(width, dropped, causal), shared, { y: q.shape, lse: [n, heads] }, params);
+    const { y, lse } = runStored(attentionKernel(width, dropped, causal), shared, { y: emptyLike(q), lse: [n, heads] }, params);
     return [
       y,
       [q, k, v, y, lse, ...(dropped ? [drop.key.words] : []), tiles, ...(keys ? [keys.tiles, keys.owner, segments.spans] : [])],
@@ -61,9 +61,10 @@ export const attention = op(
         const keyTiles = keys ? across(keys, segments) : tiles;
         const inputs = { ...shared, keyTiles, y, dy, lse };
         const sizes = { ...params, rows: n, keyCount: keyTiles.shape[0] };
-        const { dq, dkv } = run(attentionGrad(width, dropped, causal), inputs, { dq: q.shape, dkv: [2, m, c] }, sizes);
+        const outputs = { dq: emptyLike(q), dkv: emptyLike(k, [2, m, c]) };
+        const { dq, dkv } = runStored(attentionGrad(width, dropped, causal), inputs, outputs, sizes);
         const half = (start: number) =>
-          run(window("f32"), { x: dkv }, { y: [m, c] }, { n: m * c, size: 1, whole: 2, inner: m * c, start }).y;
+          runStored(window("f32"), { x: dkv }, { y: emptyLike(k) }, { n: m * c, size: 1, whole: 2, inner: m * c, start }).y;
         return [dq, half(0), half(1)];
       },
     ];

@@ -3,13 +3,15 @@
  *
  * Infinity and NaN give what JavaScript's operators and Math give (IEEE 754); where an op differs, it says so. Where x is NaN, so is the gradient, but
  * for ops that choose between values, and they say what they do. A WebGPU driver may take subnormal numbers, below 2^-126, for 0.
+ *
+ * Where an argument is stored as f16, so is the result.
  */
 
 import { cast as castKernel } from "../../kernels/cast.ts";
 import { clampGrad, clamp as clampKernel } from "../../kernels/elementwise.ts";
 import type { Dtype, Kernel } from "../../kernels/kernel.ts";
 import { show } from "../../src/shape.ts";
-import { full, isForeign, run, scoped, Tensor } from "../../src/tensor.ts";
+import { emptyLike, full, isForeign, run, runStored, scoped, Tensor } from "../../src/tensor.ts";
 import { type Application, op } from "../tape.ts";
 import { map, sumTo, zip, zipThree } from "./apply.ts";
 
@@ -115,7 +117,11 @@ export const clamp = op("clamp", (x: Tensor, low: number | null, high: number | 
   }
   if (low === null && high === null) throw new TypeError(`${signature}: low and high are both null; give one of them`);
   const params = { n: x.size, low: low ?? Number.NEGATIVE_INFINITY, high: high ?? Number.POSITIVE_INFINITY };
-  return [run(clampKernel, { a: x }, { z: x.shape }, params).z, [x], (dz) => [run(clampGrad, { a: x, dz }, { da: x.shape }, params).da]];
+  return [
+    runStored(clampKernel, { a: x }, { z: emptyLike(x) }, params).z,
+    [x],
+    (dz) => [runStored(clampGrad, { a: x, dz }, { da: emptyLike(x) }, params).da],
+  ];
 });
 
 // ---- of two --------------------------------------------------------------------------------
@@ -217,11 +223,11 @@ export const where = elementwise("where", ["condition", "a", "b"], (condition, a
 const DTYPES: readonly Dtype[] = ["f32", "u32", "i32", "f16"];
 
 /**
- * x in another dtype; in its own, the same buffer. f16 is for storage: no other op takes it.
+ * x in another dtype; in its own, the same buffer. f16 is for storage: ops that take it compute in f32, and the others refuse it.
  *
  * To an integer: truncated toward zero; what does not fit becomes the nearest that does, NaN becomes 0. Between u32 and i32 the bits stay (modulo 2^32).
  * To f16: the nearest, ties to even, infinity from 65,520 on; WebGPU may take either neighbour (WGSL, 15.7.6), and 0 for less than 2^-14.
- * Between f32 and f16 the gradient, which is f32, passes as it is; to or from an integer there is none.
+ * Between f32 and f16 the gradient passes, stored as x is; to or from an integer there is none.
  * @throws RangeError for a dtype that there is not.
  */
 export const cast = op("cast", (x: Tensor, dtype: Dtype) => {

@@ -3,12 +3,14 @@
 import { matmul as matmulKernel } from "../../kernels/matmul.ts";
 import { checkOptions } from "../../src/options.ts";
 import { bind, broadcast, type Shape, sameShape, show, sizeOf } from "../../src/shape.ts";
-import { run, type Tensor } from "../../src/tensor.ts";
+import { emptyLike, runStored, type Tensor } from "../../src/tensor.ts";
 import { op } from "../tape.ts";
 import { reduce, rowsOf, sumTo, zip } from "./apply.ts";
 import { broadcastTo } from "./shape.ts";
 
 interface Product {
+  /** Whose dtype the result has. */
+  readonly like: Tensor;
   readonly ta?: boolean;
   readonly tb?: boolean;
   readonly bias?: Tensor | null;
@@ -21,7 +23,7 @@ function product(
   a: Tensor,
   b: Tensor,
   shape: Shape,
-  { ta = false, tb = false, bias = null, relu = false, residual = null }: Product = {},
+  { like, ta = false, tb = false, bias = null, relu = false, residual = null }: Product,
 ): Tensor {
   const [m, n] = shape.slice(-2);
   const k = a.shape[a.shape.length - (ta ? 2 : 1)];
@@ -30,7 +32,7 @@ function product(
   const inputs = { a, b, ...(bias && { bias }), ...(residual && { residual }) };
   const strideA = a.shape.length > 2 && a.size > m * k ? m * k : 0;
   const strideB = b.shape.length > 2 && b.size > k * n ? k * n : 0;
-  return run(kernel, inputs, { c: shape }, { m, n, k, batch, strideA, strideB }).c;
+  return runStored(kernel, inputs, { c: emptyLike(like, shape) }, { m, n, k, batch, strideA, strideB }).c;
 }
 
 /** Swap the last two of a signature's letters. */
@@ -56,7 +58,7 @@ export interface Transposes {
 
 /**
  * a b for the last two axes, the axes before them a batch, which stretch as numpy's do: equal, 1, or absent on one side.
- * `transposeA`, `transposeB` read that side transposed.   a [..., m, k], b [..., k, n] -> [..., m, n]
+ * `transposeA`, `transposeB` read that side transposed. The result is f16 where a side is.   a [..., m, k], b [..., k, n] -> [..., m, n]
  */
 export const matmul = op("matmul", (a: Tensor, b: Tensor, options: Transposes = {}) => {
   checkOptions("matmul(a, b, options)", options, ["transposeA", "transposeB"]);
@@ -75,22 +77,22 @@ export const matmul = op("matmul", (a: Tensor, b: Tensor, options: Transposes = 
     const shape = [...lead, ...x.shape.slice(-2)];
     const dx = first
       ? ta
-        ? product(other, dc, shape, { ta: tb, tb: true })
-        : product(dc, other, shape, { tb: !tb })
+        ? product(other, dc, shape, { like: x, ta: tb, tb: true })
+        : product(dc, other, shape, { like: x, tb: !tb })
       : tb
-        ? product(dc, other, shape, { ta: true, tb: ta })
-        : product(other, dc, shape, { ta: !ta });
+        ? product(dc, other, shape, { like: x, ta: true, tb: ta })
+        : product(other, dc, shape, { like: x, ta: !ta });
     return sumTo(dx, x.shape);
   };
   return [
-    product(spread(a, lead), spread(b, lead), [...lead, m, n], { ta, tb }),
+    product(spread(a, lead), spread(b, lead), [...lead, m, n], { like: a.dtype === "f16" ? a : b, ta, tb }),
     [a, b],
     (dc, need) => [need[0] ? back(dc, a, true) : null, need[1] ? back(dc, b, false) : null],
   ];
 });
 
 /**
- * x weightT + bias, then relu where asked, then + residual: one kernel.
+ * x weightT + bias, then relu where asked, then + residual: one kernel. The result is stored as x is; a weight of f32 has its gradient in f32.
  *   x [..., in], weight [out, in], bias [out] or null, residual [..., out] or null -> [..., out]
  */
 export const linear = op(
@@ -107,15 +109,17 @@ export const linear = op(
       throw new RangeError("linear(... in, out in): relu with a residual hides where relu was zero; add the residual by itself");
     const { rows } = rowsOf(x);
     const flat = (t: Tensor) => t.withShape([rows, t.shape[t.shape.length - 1]]);
-    const y = product(flat(x), weight, [rows, out], { tb: true, bias, relu, residual: residual && flat(residual) }).withShape(shape);
+    const y = product(flat(x), weight, [rows, out], { like: x, tb: true, bias, relu, residual: residual && flat(residual) }).withShape(
+      shape,
+    );
     return [
       y,
       relu ? [x, weight, y] : [x, weight],
       (dy, need) => {
         const dz = flat(relu ? zip("reluGrad", y, dy) : dy);
         const grads: (Tensor | null)[] = [
-          need[0] ? product(dz, weight, [rows, x.shape[x.shape.length - 1]]).withShape(x.shape) : null,
-          need[1] ? product(dz, flat(x), weight.shape, { ta: true }) : null, // dW = dzT x
+          need[0] ? product(dz, weight, [rows, x.shape[x.shape.length - 1]], { like: x }).withShape(x.shape) : null,
+          need[1] ? product(dz, flat(x), weight.shape, { like: weight, ta: true }) : null, // dW = dzT x
         ];
         if (bias) grads.push(need[2] ? reduce(dz, [0], 1).withShape(bias.shape) : null);
         if (residual) grads.push(dy);

@@ -10,7 +10,7 @@ import { logSoftmaxGrad, logSoftmax as logSoftmaxKernel, softmaxGrad, softmax as
 import { oneHot as oneHotKernel, takeGrad, take as takeKernel } from "../../kernels/take.ts";
 import { topK as topKKernel } from "../../kernels/topk.ts";
 import { axisOf, bind, sameShape, show } from "../../src/shape.ts";
-import { run, type Tensor } from "../../src/tensor.ts";
+import { emptyLike, run, runStored, type Tensor } from "../../src/tensor.ts";
 import { door, op } from "../tape.ts";
 import { rowsOf } from "./apply.ts";
 import { type Drop, draws } from "./dropout.ts";
@@ -62,16 +62,16 @@ export const cumsum = along(
 /** The gradients of what a layer norm was given, its rows x among them, from what it kept. */
 function normBack(x: Tensor, weight: Tensor, stats: Tensor, dy: Tensor, needRows: boolean, needWeights: boolean) {
   const size = rowsOf(x);
-  const dx = needRows ? run(layerNormGrad, { x, weight, stats, dy }, { dx: x.shape }, size).dx : null;
+  const dx = needRows ? runStored(layerNormGrad, { x, weight, stats, dy }, { dx: emptyLike(x) }, size).dx : null;
   if (!needWeights) return { dx, dweight: null, dbias: null };
-  return { dx, ...run(layerNormGradWeights, { x, stats, dy }, { dweight: weight.shape, dbias: weight.shape }, size) };
+  return { dx, ...runStored(layerNormGradWeights, { x, stats, dy }, { dweight: weight.shape, dbias: weight.shape }, size) };
 }
 
-/** Layer norm along the last axis.   x [..., n], weight [n], bias [n] */
+/** Layer norm along the last axis, stored as x is.   x [..., n], weight [n], bias [n] */
 export const layerNorm = op("layerNorm", (x: Tensor, weight: Tensor, bias: Tensor, eps: number) => {
   bind("layerNorm", "... n, n, n", [x.shape, weight.shape, bias.shape]);
   const size = rowsOf(x);
-  const { y, stats } = run(layerNormKernel, { x, weight, bias }, { y: x.shape, stats: [size.rows, 2] }, { ...size, eps });
+  const { y, stats } = runStored(layerNormKernel, { x, weight, bias }, { y: emptyLike(x), stats: [size.rows, 2] }, { ...size, eps });
   return [
     y,
     [x, weight, stats],
@@ -83,7 +83,7 @@ export const layerNorm = op("layerNorm", (x: Tensor, weight: Tensor, bias: Tenso
 });
 
 /**
- * The layer norm of a sum, `layerNorm(add(x, dropout(r, drop)), weight, bias, eps)` with the same draws, in one kernel: what closes each half of a layer.
+ * The layer norm of a sum, `layerNorm(add(x, dropout(r, drop)), weight, bias, eps)` with the same draws, in one kernel: what closes each half of a layer. The sum and its norm are stored as x is.
  *   x [..., n], the residual stream; r [..., n], what is dropped with `drop` and added; weight [n], bias [n] -> [..., n]
  */
 export const addNorm = op("addNorm", (x: Tensor, r: Tensor, weight: Tensor, bias: Tensor, eps: number, drop: Drop | null = null) => {
@@ -93,10 +93,10 @@ export const addNorm = op("addNorm", (x: Tensor, r: Tensor, weight: Tensor, bias
   const size = rowsOf(x);
   const sampling = drop && draws("addNorm", drop);
   const key = sampling && sampling.threshold > 0 ? drop.key.words : null;
-  const { h, y, stats } = run(
+  const { h, y, stats } = runStored(
     addNormKernel(key !== null),
     { x, r, weight, bias, ...(key && { key }) },
-    { h: x.shape, y: x.shape, stats: [size.rows, 2] },
+    { h: emptyLike(x), y: emptyLike(x), stats: [size.rows, 2] },
     { ...size, eps, ...(key && sampling) },
   );
   return [
@@ -105,7 +105,8 @@ export const addNorm = op("addNorm", (x: Tensor, r: Tensor, weight: Tensor, bias
     (dy, need) => {
       const { dx, dweight, dbias } = normBack(h, weight, stats, dy, need[0] || need[1], need[2] || need[3]);
       // h = x + dropout(r): dr is dx with the same draws
-      const dr = need[1] && dx && key && sampling ? run(dropoutKernel, { x: dx, key }, { y: r.shape }, { n: r.size, ...sampling }).y : dx;
+      const dr =
+        need[1] && dx && key && sampling ? runStored(dropoutKernel, { x: dx, key }, { y: emptyLike(r) }, { n: r.size, ...sampling }).y : dx;
       return [dx, dr, dweight, dbias];
     },
   ];

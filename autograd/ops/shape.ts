@@ -1,8 +1,8 @@
-/** Ops that move numbers and do not change them, each beside its derivative. All but `reshape` take f32, u32 and i32, and `reshape` f16 too. */
+/** Ops that move numbers and do not change them, each beside its derivative. They take all dtypes. */
 
-import { paste, permute as permuteKernel, type Word, window } from "../../kernels/permute.ts";
+import { paste, permute as permuteKernel, window } from "../../kernels/permute.ts";
 import { axisOf, broadcast, MAX_AXES, type Shape, sameShape, show, sizeOf, stridesOf } from "../../src/shape.ts";
-import { run, type Tensor } from "../../src/tensor.ts";
+import { emptyLike, runStored, type Tensor } from "../../src/tensor.ts";
 import { door, op } from "../tape.ts";
 import { fiveAxes, stretched, sumTo, wordOf } from "./apply.ts";
 
@@ -16,16 +16,17 @@ export const reshape = op("reshape", (x: Tensor, shape: Shape) => {
 });
 
 /** x read along its axes by other strides, of which 0 repeats. */
-function strided(op: string, dtype: Word, x: Tensor, shape: Shape, strides: readonly number[]): Tensor {
+function strided(op: string, x: Tensor, shape: Shape, strides: readonly number[]): Tensor {
   const [, n1, n2, n3, n4] = fiveAxes(op, shape);
   const [s0, s1, s2, s3, s4] = [...new Array<number>(MAX_AXES - strides.length).fill(0), ...strides];
-  return run(permuteKernel(dtype), { x }, { y: shape }, { n: sizeOf(shape), n1, n2, n3, n4, s0, s1, s2, s3, s4 }).y;
+  const params = { n: sizeOf(shape), n1, n2, n3, n4, s0, s1, s2, s3, s4 };
+  return runStored(permuteKernel(wordOf(x)), { x }, { y: emptyLike(x, shape) }, params).y;
 }
 
-function permuted(dtype: Word, x: Tensor, axes: readonly number[]): Tensor {
+function permuted(x: Tensor, axes: readonly number[]): Tensor {
   const strides = stridesOf(x.shape);
   const order = (sizes: readonly number[]) => axes.map((axis) => sizes[axis]);
-  return strided("permute", dtype, x, order(x.shape), order(strides));
+  return strided("permute", x, order(x.shape), order(strides));
 }
 
 /** Axes in another order: result axis i is axis axes[i] of x. At most five. */
@@ -33,13 +34,11 @@ export const permute = op("permute", (x: Tensor, axes: readonly number[]) => {
   const order = axes.map((axis) => axisOf("permute", axis, x.shape));
   if (new Set(order).size !== x.shape.length || order.length !== x.shape.length)
     throw new RangeError(`permute(x, axes): axes [${axes.join(", ")}] do not name each axis of ${show(x.shape)} once`);
-  const dtype = wordOf("permute(x, axes)", x);
   return [
-    permuted(dtype, x, order),
+    permuted(x, order),
     [],
     (dy) => [
       permuted(
-        "f32",
         dy,
         order.map((_, axis) => order.indexOf(axis)),
       ),
@@ -52,14 +51,14 @@ export const broadcastTo = op("broadcastTo", (x: Tensor, shape: Shape) => {
   if (!sameShape(broadcast("broadcastTo", x.shape, shape), shape))
     throw new RangeError(`broadcastTo(x, shape): ${show(x.shape)} does not stretch to ${show(shape)}; its sizes must be equal, or 1 in x`);
   const strides = stretched("broadcastTo", x.shape, shape);
-  return [strided("broadcastTo", wordOf("broadcastTo(x, shape)", x), x, shape, strides), [], (dy) => [sumTo(dy, x.shape)]];
+  return [strided("broadcastTo", x, shape, strides), [], (dy) => [sumTo(dy, x.shape)]];
 });
 
 /** `size` rows of x along one axis, from row `start` on; before x's first, which a negative start reaches, and after its last stand zeros. */
-function view(dtype: Word, x: Tensor, axis: number, start: number, size: number): Tensor {
+function view(x: Tensor, axis: number, start: number, size: number): Tensor {
   const shape = x.shape.with(axis, size);
   const inner = sizeOf(x.shape.slice(axis + 1));
-  return run(window(dtype), { x }, { y: shape }, { n: sizeOf(shape), size, whole: x.shape[axis], inner, start }).y;
+  return runStored(window(wordOf(x)), { x }, { y: emptyLike(x, shape) }, { n: sizeOf(shape), size, whole: x.shape[axis], inner, start }).y;
 }
 
 /** Rows start ... stop - 1 along one axis. */
@@ -68,8 +67,7 @@ export const slice = op("slice", (x: Tensor, axis: number, start: number, stop: 
   const whole = x.shape[along];
   if (!(Number.isInteger(start) && Number.isInteger(stop) && 0 <= start && start <= stop && stop <= whole))
     throw new RangeError(`slice(x, axis, start, stop): ${start} to ${stop} does not lie within axis ${axis} of ${show(x.shape)}`);
-  const dtype = wordOf("slice(x, axis, start, stop)", x);
-  return [view(dtype, x, along, start, stop - start), [], (dy) => [view("f32", dy, along, -start, whole)]];
+  return [view(x, along, start, stop - start), [], (dy) => [view(dy, along, -start, whole)]];
 });
 
 /** Zeros along one axis, `before` x and `after` it. */
@@ -78,15 +76,14 @@ export const pad = op("pad", (x: Tensor, axis: number, before: number, after: nu
   const whole = x.shape[along];
   if (![before, after].every((rows) => Number.isInteger(rows) && rows >= 0))
     throw new RangeError(`pad(x, axis, before, after): ${before} and ${after} rows of zeros; give integers from 0`);
-  const dtype = wordOf("pad(x, axis, before, after)", x);
-  return [view(dtype, x, along, -before, before + whole + after), [], (dy) => [view("f32", dy, along, before, whole)]];
+  return [view(x, along, -before, before + whole + after), [], (dy) => [view(dy, along, before, whole)]];
 });
 
 const joined = op("concat", (first: Tensor, axis: number, ...others: Tensor[]) => {
   const signature = "concat(tensors, axis)";
   const parts = [first, ...others];
   const along = axisOf("concat", axis, first.shape);
-  const dtype = wordOf(signature, first);
+  const { dtype } = first;
   parts.forEach((part, i) => {
     if (part.dtype !== dtype)
       throw new TypeError(`${signature}: tensor 1 is ${dtype} but tensor ${i + 1} is ${part.dtype}; give all in one dtype`);
@@ -99,11 +96,11 @@ const joined = op("concat", (first: Tensor, axis: number, ...others: Tensor[]) =
   const starts = sizes.map((_, i) => sizes.slice(0, i).reduce((a, b) => a + b, 0));
   const whole = starts[parts.length - 1] + sizes[parts.length - 1];
   const inner = sizeOf(first.shape.slice(along + 1));
-  const y = parts.reduce<Tensor | Shape>(
-    (y, x, i) => run(paste(dtype), { x }, { y }, { n: x.size, size: sizes[i], whole, inner, start: starts[i] }).y,
-    first.shape.with(along, whole),
-  ) as Tensor;
-  return [y, [], (dy, need) => parts.map((_, i) => (need[i] ? view("f32", dy, along, starts[i], sizes[i]) : null))];
+  const y = emptyLike(first, first.shape.with(along, whole));
+  parts.forEach((x, i) => {
+    runStored(paste(wordOf(x)), { x }, { y }, { n: x.size, size: sizes[i], whole, inner, start: starts[i] });
+  });
+  return [y, [], (dy, need) => parts.map((_, i) => (need[i] ? view(dy, along, starts[i], sizes[i]) : null))];
 });
 
 /**

@@ -11,7 +11,7 @@ import {
 } from "../../kernels/segment.ts";
 import { bind, type Shape, sameShape, show, sizeOf } from "../../src/shape.ts";
 import type { Index, Segments } from "../../src/stream.ts";
-import { run, Tensor } from "../../src/tensor.ts";
+import { emptyLike, run, runStored, Tensor } from "../../src/tensor.ts";
 import { op } from "../tape.ts";
 import { wordOf } from "./apply.ts";
 
@@ -45,15 +45,15 @@ function placesOf(signature: string, index: Index | Tensor, rows: number): Place
 }
 
 /** At each place the row of x that it names, or zeros. */
-function rowsAt(signature: string, x: Tensor, { values, dtype }: Places, shape: Shape): Tensor {
+function rowsAt(x: Tensor, { values, dtype }: Places, shape: Shape): Tensor {
   const [whole, ...row] = x.shape;
-  const kernel = gatherKernel(wordOf(signature, x), dtype);
-  return run(kernel, { x, index: values }, { y: shape }, { rows: values.size, cols: sizeOf(row), whole }).y;
+  const kernel = gatherKernel(wordOf(x), dtype);
+  return runStored(kernel, { x, index: values }, { y: emptyLike(x, shape) }, { rows: values.size, cols: sizeOf(row), whole }).y;
 }
 
 /** For each row the sum of x at the places that name it. */
 const sumsAt = (x: Tensor, { inverse }: Places, shape: Shape): Tensor =>
-  run(gatherSum, { x, ...inverse() }, { y: shape }, { rows: shape[0], cols: sizeOf(shape.slice(1)) }).y;
+  runStored(gatherSum, { x, ...inverse() }, { y: emptyLike(x, shape) }, { rows: shape[0], cols: sizeOf(shape.slice(1)) }).y;
 
 /**
  * Rows of a table by index. The index is one that `index(...)` made on the host, or a tensor of u32 or i32 of any shape, such as an op gives: there
@@ -68,7 +68,7 @@ export const gather = op("gather", (x: Tensor, index: Index | Tensor) => {
     );
   const places = placesOf(signature, index, x.shape[0]);
   const shape = [...places.values.shape, ...x.shape.slice(1)];
-  return [rowsAt(signature, x, places, shape), places.source, (dy) => [sumsAt(dy, places, x.shape)]];
+  return [rowsAt(x, places, shape), places.source, (dy) => [sumsAt(dy, places, x.shape)]];
 });
 
 /**
@@ -92,7 +92,7 @@ export const scatterAdd = op("scatterAdd", (x: Tensor, index: Index | Tensor, ro
       `${signature}: rows is ${rows}; give the result's number of rows${onDevice ? "" : ` as the index has it, ${whole}`}`,
     );
   const places = placesOf(signature, index, whole);
-  return [sumsAt(x, places, [whole, ...x.shape.slice(lead.length)]), [places.values], (dy) => [rowsAt(signature, dy, places, x.shape)]];
+  return [sumsAt(x, places, [whole, ...x.shape.slice(lead.length)]), [places.values], (dy) => [rowsAt(dy, places, x.shape)]];
 });
 
 /** The columns of a stream that segments are of. */
@@ -106,11 +106,11 @@ const folded = (name: string, kernel: typeof segmentMeanKernel, gradient: typeof
   op(name, (x: Tensor, segments: Segments) => {
     const cols = columnsOf(name, x, segments);
     const { rows, count, spans, owner } = segments;
-    const { y } = run(kernel, { x, spans }, { y: [count, cols] }, { rows: count, cols });
-    return [y, [spans, owner], (dy) => [run(gradient, { dy, spans, owner }, { dx: x.shape }, { rows, cols }).dx]];
+    const { y } = runStored(kernel, { x, spans }, { y: [count, cols] }, { rows: count, cols });
+    return [y, [spans, owner], (dy) => [runStored(gradient, { dy, spans, owner }, { dx: emptyLike(x) }, { rows, cols }).dx]];
   });
 
-/** The sum of each segment's rows; zeros for an empty one.   x [N, C] -> [B, C] */
+/** The sum of each segment's rows, here and below as f32; zeros for an empty one.   x [N, C] -> [B, C] */
 export const segmentSum = folded("segmentSum", segmentSumKernel, segmentSumGrad);
 /** The mean of each segment's rows; zeros for an empty one.   x [N, C] -> [B, C] */
 export const segmentMean = folded("segmentMean", segmentMeanKernel, segmentMeanGrad);
