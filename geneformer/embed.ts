@@ -4,6 +4,7 @@ import { gather, segmentMean } from "../autograd/ops.ts";
 import { inference } from "../autograd/tape.ts";
 import type { Values } from "../kernels/kernel.ts";
 import { ahead } from "../src/capture.ts";
+import { storageOf } from "../src/device.ts";
 import { index, inner } from "../src/stream.ts";
 import type { Tensor } from "../src/tensor.ts";
 import { streamOf } from "./data/batches.ts";
@@ -76,12 +77,12 @@ export function* batchesOf<T>(cells: readonly T[], budget: number, lengthOf: (ce
 /** The embedding of each cell, in order.   -> f32 [cells, C], row-major */
 export async function embed(model: Geneformer, cells: readonly ArrayLike<number>[], options: EmbedOptions): Promise<Float32Array> {
   const { config } = model;
-  const layers = hiddenOf(config, options.layer);
+  const pass = { layers: hiddenOf(config, options.layer), storage: storageOf(model.embeddings.word.weight.device) };
   function* vectors(): Generator<Promise<Values>> {
     for (const batch of batchesOf(cells, options.tokensPerBatch, (cell) => cell.length)) {
       const lengths = batch.map((cell) => cell.length);
       const made = inference(() =>
-        pool(model.encode(streamOf(batch, config, { gradients: false }), { layers }), lengths, options.mode, options.ends),
+        pool(model.encode(streamOf(batch, config, { gradients: false }), pass), lengths, options.mode, options.ends),
       );
       const read = made.data();
       made.free(); // once it has been read

@@ -1,7 +1,7 @@
 /** Geneformer: a BERT (Devlin et al. 2019) over the genes of a cell, most expressed first (Theodoris et al. 2023). The whole of it. */
 
 import { checkpoint } from "../autograd/checkpoint.ts";
-import { add, crossEntropy, dropout, gather, gelu, linear, slice } from "../autograd/ops.ts";
+import { add, cast, crossEntropy, dropout, gather, gelu, linear, slice } from "../autograd/ops.ts";
 import type { StepKey } from "../autograd/stepkey.ts";
 import { Attention, attentionWeights } from "../nn/attention.ts";
 import { Embedding } from "../nn/embedding.ts";
@@ -45,9 +45,11 @@ export class Embeddings {
     this.norm = new LayerNorm(width, eps);
   }
 
-  forward({ tokens, positions }: Stream, key: StepKey | null): Tensor {
+  /** @param storage what activations are from here on. */
+  forward({ tokens, positions }: Stream, key: StepKey | null, storage: "f32" | "f16" = "f32"): Tensor {
     const genes = add(this.word.forward(tokens), this.position.forward(positions));
-    return drop(this.norm.forward(add(genes, slice(this.type.weight, 0, 0, 1))), this.config.dropout, key, 0);
+    const sum = cast(add(genes, slice(this.type.weight, 0, 0, 1)), storage);
+    return drop(this.norm.forward(sum), this.config.dropout, key, 0);
   }
 }
 
@@ -136,6 +138,11 @@ export interface Pass {
   readonly layers?: number;
   /** Keep nothing of a layer but its input for the way back, which runs it again: a third more work, for memory of one layer instead of all. */
   readonly checkpointing?: boolean;
+  /**
+   * What kernels pass to each other, from the embeddings' sum to the last layer: f16 halves the memory and the traffic of activations and of their
+   * gradients, which asks for a LossScale in training. Arithmetic, weights and their gradients, the head and the loss are f32 in any case. Default f32.
+   */
+  readonly storage?: "f32" | "f16";
 }
 
 export class Geneformer {
@@ -169,8 +176,8 @@ export class Geneformer {
     return upTo(pass.layers ?? this.config.layers);
   }
 
-  #embed(stream: Stream, { key }: Pass): Tensor {
-    return this.embeddings.forward(stream, key?.fold(0) ?? null);
+  #embed(stream: Stream, { key, storage }: Pass): Tensor {
+    return this.embeddings.forward(stream, key?.fold(0) ?? null, storage);
   }
 
   #layer(i: number, x: Tensor, { segments }: Stream, { key, checkpointing = false }: Pass): Tensor {
@@ -180,7 +187,7 @@ export class Geneformer {
 
   /** Logits over the vocabulary, at chosen places only.   -> [M, V] */
   predict(stream: Stream, places: Index, pass: Pass = {}): Tensor {
-    return this.head.forward(gather(this.encode(stream, pass), places), this.embeddings.word.weight);
+    return this.head.forward(cast(gather(this.encode(stream, pass), places), "f32"), this.embeddings.word.weight);
   }
 
   /** The masked language model's loss: mean cross-entropy at the chosen places.   labels u32 [M] -> [] */

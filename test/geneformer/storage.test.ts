@@ -1,0 +1,163 @@
+/** Activations stored as f16: the model's loss and gradients are those of f32 to its rounding, it learns as well, in less memory, and on any way it runs. */
+
+import { describe, expect, test } from "vitest";
+import { mul } from "../../autograd/ops.ts";
+import { StepKey } from "../../autograd/stepkey.ts";
+import { inference, valueAndGrad } from "../../autograd/tape.ts";
+import { type Config, type Preset, preset } from "../../geneformer/config.ts";
+import { streamOf } from "../../geneformer/data/batches.ts";
+import { embed } from "../../geneformer/embed.ts";
+import { Geneformer, type Pass } from "../../geneformer/model.ts";
+import { LossScale } from "../../nn/lossscale.ts";
+import { freeParameters, parameters } from "../../nn/module.ts";
+import { AdamW } from "../../nn/optimizer.ts";
+import { Choices } from "../../src/choices.ts";
+import { withDevice } from "../../src/device.ts";
+import { Key } from "../../src/key.ts";
+import { openReference } from "../../src/reference.ts";
+import { needs, openShapes } from "../../src/shapes.ts";
+import { index } from "../../src/stream.ts";
+import { integers, keep, scoped } from "../../src/tensor.ts";
+import { onDevice, onDevices } from "../devices.ts";
+import { cellsOf, config, packed } from "../small.ts";
+
+/** What the loss is multiplied by, and gradients divided by: so that small ones are no subnormal numbers of f16. */
+const SCALE = 1024;
+
+/** Loss and gradients. */
+async function outcome(of: Config, pass: Pass) {
+  const model = new Geneformer(of, Key.from(7));
+  const named = [...parameters(model)];
+  const made = scoped(() => {
+    const { stream, places, labels } = packed(cellsOf([23, 9, 1, 40]));
+    const { value, grads } = valueAndGrad(
+      () => {
+        const loss = model.loss(stream, places, labels, pass);
+        return [mul(loss, SCALE), loss] as const;
+      },
+      named.map(([, t]) => t),
+    );
+    return [value[1], ...grads];
+  });
+  expect(new Set(made.map(({ dtype }) => dtype))).toEqual(new Set(["f32"]));
+  const [[loss], ...grads] = await Promise.all(made.map(async (t) => Float64Array.from(await t.data())));
+  for (const t of made) t.free();
+  freeParameters(model);
+  return { loss, grads: new Map(named.map(([name], i) => [name, grads[i].map((g) => g / SCALE)])) };
+}
+
+const size = (x: Float64Array): number => Math.sqrt(x.reduce((sum, v) => sum + v * v, 0) / x.length);
+
+onDevices((device) => {
+  describe.each(["relu", "gelu"] as const)("with %s", (activation) => {
+    test.each([
+      ["without dropout", null],
+      ["with dropout", 3],
+    ])("the loss and all gradients are those of f32 to a few roundings, %s", async (_, seed) => {
+      const key = seed === null ? null : StepKey.from(Key.from(seed));
+      const before = device().memory.live;
+      const want = await outcome({ ...config, activation }, { key });
+      const got = await outcome({ ...config, activation }, { key, storage: "f16" });
+      expect(Math.abs(got.loss / want.loss - 1)).toBeLessThan(2e-3);
+      const whole = size(Float64Array.from([...want.grads.values()].flatMap((grad) => [...grad])));
+      for (const [name, grad] of want.grads) {
+        const error = size(grad.map((g, i) => g - got.grads.get(name)![i]));
+        expect(error, name).toBeLessThan(0.01 * Math.max(size(grad), whole / 10)); // the key biases' are rounding alone
+      }
+      key?.words.free();
+      expect(device().memory.live).toBe(before);
+    });
+  });
+
+  test("a checkpointed pass has the same gradients, bit for bit", async () => {
+    const key = StepKey.from(Key.from(3));
+    const pass = { key, storage: "f16" } as const;
+    expect(await outcome(config, { ...pass, checkpointing: true })).toEqual(await outcome(config, pass));
+    key.words.free();
+  });
+
+  test("training comes to the loss that f32 comes to, by way of steps that overflow", async () => {
+    const train = async (storage: "f32" | "f16") => {
+      const model = new Geneformer({ ...config, deviation: 0.1 }, Key.from(7));
+      const named = [...parameters(model)];
+      const scale = new LossScale({ initial: 2 ** 26 });
+      const optimizer = new AdamW(named, { clip: 1, scale });
+      const batch = keep(scoped(() => packed(cellsOf([23, 9, 40]))));
+      let loss = Number.NaN;
+      let skipped = 0;
+      for (let step = 0; step < 30 + skipped; step++) {
+        const made = scoped(() => {
+          const { value, grads } = valueAndGrad(
+            () => {
+              const loss = model.loss(batch.stream, batch.places, batch.labels, { storage });
+              return [scale.apply(loss), loss] as const;
+            },
+            named.map(([, t]) => t),
+          );
+          return { loss: value[1], clip: optimizer.step(grads, 3e-3) };
+        });
+        [loss] = await made.loss.data();
+        const [, overflowed] = await made.clip.data();
+        if (overflowed < 0) skipped++;
+        made.loss.free();
+        made.clip.free();
+      }
+      for (const each of [optimizer, scale]) each.free();
+      freeParameters(model);
+      freeParameters(batch);
+      return { loss, skipped };
+    };
+    const [plain, halved] = [await train("f32"), await train("f16")];
+    expect(plain.loss).toBeLessThan(1);
+    expect(Math.abs(halved.loss / plain.loss - 1)).toBeLessThan(0.03);
+    expect([plain.skipped, halved.skipped > 0]).toEqual([0, true]);
+  });
+});
+
+onDevice("reference", () => {
+  /** Bytes that a forward and backward pass of 2,048 tokens needs beside the weights, 15 % of them masked; on a device that knows only shapes. */
+  const bytes = (name: Preset, storage: "f32" | "f16"): number => {
+    const sizes = preset(name);
+    const model = withDevice(openShapes(), () => new Geneformer(sizes, null));
+    const weights = [...parameters(model)].map(([, t]) => t);
+    return needs(() => {
+      const cells = Array.from({ length: 4 }, () => Array.from({ length: 512 }, (_, i) => 2 + i));
+      const places = Array.from({ length: 307 }, (_, i) => 6 * i);
+      const key = StepKey.from(Key.from(1));
+      const loss = () => model.loss(streamOf(cells, sizes), index(places, 2048), integers(places), { key, storage });
+      return valueAndGrad(loss, weights);
+    }).bytes;
+  };
+
+  test("a step holds over a third less; where logits of f32 are a third of it, over a quarter", () => {
+    expect(bytes("V2-104M", "f16") / bytes("V2-104M", "f32")).toBeLessThan(0.65);
+    expect(bytes("V1-10M", "f16") / bytes("V1-10M", "f32")).toBeLessThan(0.72);
+  });
+
+  test("embeddings are made so on a device that was opened for it", async () => {
+    const abilities = { name: "", software: false, features: new Set(["shader-f16"]), lanes: 256, bytes: 16384, units: [], mixed: true };
+    const embedded = async (on: ReturnType<typeof openReference>) => {
+      const model = withDevice(on, () => new Geneformer(config, Key.from(7)));
+      const cells = cellsOf([23, 9, 40]).map(({ tokens }) => tokens);
+      const options = { layer: -1, mode: "cell", ends: { cls: false, eos: false }, tokensPerBatch: 50 } as const;
+      return withDevice(on, () => embed(model, cells, options));
+    };
+    const plain = await embedded(openReference());
+    const mixed = await embedded({ ...openReference(), choices: new Choices(abilities) });
+    expect(mixed).not.toEqual(plain);
+    mixed.forEach((value, i) => {
+      expect(Math.abs(value - plain[i])).toBeLessThan(0.01);
+    });
+  });
+
+  test("what layers pass on is f16, and what the head makes f32", () => {
+    const model = new Geneformer(config, Key.from(7));
+    scoped(() => {
+      const { stream, places } = packed(cellsOf([9, 5]));
+      const states = [...model.hidden(stream, { storage: "f16" })];
+      expect(states.map(({ dtype }) => dtype)).toEqual(["f16", "f16", "f16"]);
+      expect(inference(() => model.predict(stream, places, { storage: "f16" })).dtype).toBe("f32");
+    });
+    freeParameters(model);
+  });
+});
