@@ -84,8 +84,8 @@ export interface OpenOptions {
    */
   readonly wide?: boolean;
   /**
-   * "mixed" lets WebGPU round what matrix products and attention multiply to f16, where a calibration found that faster; sums stay f32. Default
-   * "f32": they are not rounded. The cpu device never does.
+   * "mixed" lets WebGPU round what matrix products and attention multiply to f16, where a calibration found that faster; sums stay f32. It also is what
+   * `storageOf` goes by: models then store activations as f16. Default "f32": nothing is rounded. The cpu device never does.
    */
   readonly precision?: "f32" | "mixed";
   /** Ask WebGPU for what is a draft yet: matrix units (tensor cores). They are used where a calibration found them right. Default false. */

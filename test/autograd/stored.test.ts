@@ -79,7 +79,7 @@ onDevices((device) => {
 
   test.each(taking)("%s", async (name, row) => {
     const op = opOf(name);
-    for (const it of edgeCases(row, [1, 33])) {
+    for (const it of edgeCases(row, [0, 1, 33])) {
       const rounded = { ...it, values: it.values.map((values) => values.map(half)) };
       const terms = row.shapes.split(";")[0].split(",").map((term) => term.trim()); // biome-ignore format: one line
       const stored = terms.map((term) => (WEIGHTS[op]?.includes(term) ? "f32" : "f16"));
@@ -149,6 +149,15 @@ onDevices((device) => {
       return valueAndGrad(loss, [weight]).grads;
     });
     expect(await read(grads)).toEqual([new Array(4).fill(Number.POSITIVE_INFINITY)]);
+  });
+
+  test("a weight's gradient is added up beyond what f16 holds", async () => {
+    const grads = scoped(() => {
+      const [given, weight] = [tensor(new Array(200).fill(100), [200, 1], "f16"), tensor([1], [1, 1])];
+      const loss = () => ops.mul(ops.sum(ops.linear(given, weight)), 100);
+      return valueAndGrad(loss, [weight]).grads;
+    });
+    expect(await read(grads)).toEqual([[200 * 100 * 100]]);
   });
 
   test("a checkpoint, and a step that is replayed, give the same bits", async () => {

@@ -5,12 +5,13 @@ import { kernelOf } from "../../kernels/all.ts";
 import { map, zip } from "../../kernels/elementwise.ts";
 import { fromHalf, toHalf } from "../../kernels/half.ts";
 import { halved, wrapped } from "../../kernels/halved.ts";
-import { type Dtype, type Kernel, kernel, source, type Values, valuesOf, variantOf } from "../../kernels/kernel.ts";
+import { type Dtype, type Kernel, kernel, source, type Values, variantOf } from "../../kernels/kernel.ts";
 import { matmul } from "../../kernels/matmul.ts";
 import { type Sample, samples } from "../../kernels/samples.ts";
+import { Choices, classOf, lacking, textOf } from "../../src/choices.ts";
 import type { Device } from "../../src/device.ts";
 import { verify } from "../../src/verify.ts";
-import { onDevices } from "../devices.ts";
+import { allDeviceNames, deviceNames, onDevices } from "../devices.ts";
 
 const ACCESSES = new Map([
   ["x", { read: "f32", write: "storedHalf" }],
@@ -142,7 +143,7 @@ async function outputOf(device: Device, of: Kernel, inputs: Readonly<Record<stri
 }
 
 onDevices((device, name) => {
-  test("there are many", () => expect(cases.length).toBeGreaterThan(100));
+  test("there are many", () => expect(cases.length).toBeGreaterThan(70));
 
   test.each(cases.map((sample, i) => [`${sample.kernel.name} (${i})`, sample] as const))("%s", async (_, sample) => {
     const { worst, bound } = await verify(device(), sample);
@@ -178,21 +179,56 @@ onDevices((device, name) => {
   });
 });
 
-onDevices((device) => {
-  const product = matmul(false, true, true, false, true) as unknown as Kernel;
-  const size = { m: 68, n: 36, k: 2056, batch: 1, strideA: 0, strideB: 0 };
-  const ways = (product.alternatives?.of(size) ?? []).filter(({ mixed, unproven }) => !mixed && !unproven);
-
-  test.each(ways.map(({ name }) => name))("matmul as %s", async (name) => {
-    const made = halved(product, ["a", "residual", "c"]);
-    const way = made.alternatives?.of(size).find((each) => each.name === name)?.kernel as Kernel;
-    const lengths = product.alternatives?.lengths(size) ?? {};
+/** Every way to write a product and attention that the adapter can run, those in f16 among them. */
+onDevices(
+  (device) => {
+    const product = matmul(false, true, true, false, true) as unknown as Kernel;
+    const params = { m: 68, n: 36, k: 2056, batch: 1, strideA: 0, strideB: 0 };
+    const lengths = product.alternatives?.lengths(params) ?? {};
     const drawn = (length: number, site: number) => Float32Array.from({ length }, (_, i) => Math.sin(1 + i * (site + 1.7)));
-    const inputs = Object.fromEntries(
-      Object.keys(product.inputs).map((input, site) => [input, valuesOf("f32", drawn(lengths[input], site))]),
-    );
-    const sample = stored({ kernel: product, inputs, outputs: { c: lengths.c }, params: size, tolerance: 1e-5 }, ["b", "bias"]);
-    const { worst, bound } = await verify(device(), { ...sample, kernel: way });
-    expect(worst).toBeLessThanOrEqual(bound);
-  });
-}, ["webgpu"]); // biome-ignore format: the devices at the end
+    const inputs = Object.fromEntries(Object.keys(product.inputs).map((name, site) => [name, drawn(lengths[name], site)]));
+    const large: Sample = { kernel: product, inputs, outputs: { c: lengths.c }, params, tolerance: 1e-5 };
+    const attentions = samples().filter(({ kernel }) => /^attention(Grad)? 16 dropped causal/.test(kernel.name));
+    const ways = [large, ...new Map(attentions.map((sample) => [sample.kernel, sample])).values()].flatMap((sample) => {
+      const own = stored(sample, KEPT);
+      return (own.kernel.alternatives?.of(sample.params) ?? [])
+        .filter(({ unit }) => !unit)
+        .map((way) => [`${sample.kernel.name} as ${way.name}`, own, way] as const);
+    });
+
+    test("there are many", () => expect(ways.length).toBeGreaterThan(20));
+
+    test.each(ways)("%s", async (_, sample, way) => {
+      expect(lacking(way, { ...device().choices!.abilities, mixed: true })).toBeNull();
+      const { worst, bound } = await verify(device(), { ...sample, kernel: way.kernel });
+      expect(worst).toBeLessThanOrEqual(way.mixed ? 4e-3 : bound); // what is multiplied is rounded too
+    });
+
+    test("what was found for the kernel is taken for its numbers in f16 as well", () => {
+      const { abilities } = device().choices!;
+      const choices = new Choices(abilities);
+      const way = product.alternatives!.of(params).find(({ name }) => name === "64x128 packed")!;
+      const own = halved(product, ["a", "c"]);
+      expect(choices.plan(own, params).whole).not.toBe(way.kernel);
+      choices.use({
+        adapter: abilities.name,
+        tried: { [classOf(product, params)]: [{ alternative: way.name, text: textOf(way.kernel), ms: 1 }] },
+      });
+      expect(choices.plan(own, params)).toBe(halved(way.kernel, ["a", "c"]));
+      expect(choices.plan(product, params)).toBe(way.kernel);
+    });
+  },
+  deviceNames.filter((name) => name === "webgpu"),
+);
+
+/** Loops in another thread, found there by name. */
+onDevices(
+  (device) => {
+    test("a worker computes them too", async () => {
+      const add = halved(zip("add") as unknown as Kernel, ["a", "z"]);
+      const [a, b] = [Uint16Array.of(toHalf(1.5), toHalf(-2)), Float32Array.of(0.25, 70000)];
+      expect([...(await outputOf(device(), add, { a, b }, 2))]).toEqual([1.75, Number.POSITIVE_INFINITY]);
+    });
+  },
+  allDeviceNames.filter((name) => name === "worker"),
+);
