@@ -33,11 +33,12 @@ const past = (queries: number, keys: number): Tensor =>
   );
 
 /**
- * Who looks at whom in one sequence, per head: softmax(q . k / sqrt(D)), each row summing to 1.   q [Tq, C], k [Tk, C] -> [H, Tq, Tk]
+ * Who looks at whom in one sequence, per head: softmax(q . k / sqrt(D)), each row summing to 1, in f32.   q [Tq, C], k [Tk, C] -> [H, Tq, Tk]
  * @param causal place i sees places j <= i alone.
  */
 export function attentionWeights(q: Tensor, k: Tensor, heads: number, causal = false): Tensor {
-  const scores = mul(matmul(split(q, heads), split(k, heads), { transposeB: true }), 1 / Math.sqrt(q.shape[1] / heads));
+  const [queries, keys] = [q, k].map((x) => split(cast(x, "f32"), heads));
+  const scores = mul(matmul(queries, keys, { transposeB: true }), 1 / Math.sqrt(q.shape[1] / heads));
   return softmax(causal ? where(past(q.shape[0], k.shape[0]), scores, Number.NEGATIVE_INFINITY) : scores);
 }
 

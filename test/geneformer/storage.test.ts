@@ -8,6 +8,7 @@ import { type Config, type Preset, preset } from "../../geneformer/config.ts";
 import { streamOf } from "../../geneformer/data/batches.ts";
 import { embed } from "../../geneformer/embed.ts";
 import { Geneformer, type Pass } from "../../geneformer/model.ts";
+import { withHooks } from "../../nn/hooks.ts";
 import { LossScale } from "../../nn/lossscale.ts";
 import { freeParameters, parameters } from "../../nn/module.ts";
 import { AdamW } from "../../nn/optimizer.ts";
@@ -17,7 +18,7 @@ import { Key } from "../../src/key.ts";
 import { openReference } from "../../src/reference.ts";
 import { needs, openShapes } from "../../src/shapes.ts";
 import { index } from "../../src/stream.ts";
-import { integers, keep, scoped } from "../../src/tensor.ts";
+import { integers, keep, scoped, type Tensor } from "../../src/tensor.ts";
 import { onDevice, onDevices } from "../devices.ts";
 import { cellsOf, config, packed } from "../small.ts";
 
@@ -152,6 +153,23 @@ onDevice("reference", () => {
     mixed.forEach((value, i) => {
       expect(Math.abs(value - plain[i])).toBeLessThan(0.01);
     });
+  });
+
+  test("attention is the same written out, its weights in f32", async () => {
+    const model = new Geneformer(config, Key.from(7));
+    const { stream } = packed(cellsOf([9, 5]));
+    const encode = () => inference(() => model.encode(stream, { storage: "f16" }));
+    const dtypes: string[] = [];
+    const hook = (w: Tensor) => void dtypes.push(w.dtype);
+    const [fused, written] = [encode(), withHooks(model, { "layers.*.attention.weights": hook }, encode)];
+    expect([dtypes, written.dtype]).toEqual([new Array(4).fill("f32"), "f16"]);
+    const [want, got] = [await fused.data(), await written.data()];
+    got.forEach((value, i) => {
+      expect(Math.abs(value - want[i])).toBeLessThan(0.01);
+    });
+    for (const t of [fused, written]) t.free();
+    freeParameters(model);
+    freeParameters(stream);
   });
 
   test("what layers pass on is f16, and what the head makes f32", () => {
