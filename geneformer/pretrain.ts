@@ -10,7 +10,7 @@ import { AdamW, type AdamWOptions } from "../nn/optimizer.ts";
 import { type ScheduleName, schedule } from "../nn/schedule.ts";
 import { type CalibrateOptions, type Calibration, calibrate } from "../src/calibrate.ts";
 import { ahead, type Captured, capture } from "../src/capture.ts";
-import { device, type OpenOptions } from "../src/device.ts";
+import { device, type OpenOptions, storageOf } from "../src/device.ts";
 import { Key } from "../src/key.ts";
 import { needs, prepare } from "../src/shapes.ts";
 import { type Index, index, rewriteIndex } from "../src/stream.ts";
@@ -257,11 +257,12 @@ export class Pretraining {
   /** A step on the device: the same kernels whatever the numbers, so that it can be replayed. */
   #compute({ batches, words, count }: Inputs): Outcome {
     const key = new StepKey(words);
+    const storage = storageOf(this.#weights[0].device);
     let sum: Tensor | null = null;
     let grads: Tensor[] | null = null;
     for (const [part, { stream, places, labels }] of batches.entries()) {
       const losses = () => {
-        const loss = this.model.loss(stream, places, labels, { key: key.fold(part), count });
+        const loss = this.model.loss(stream, places, labels, { key: key.fold(part), count, storage });
         return [this.#scale?.apply(loss) ?? loss, loss] as const;
       };
       const { value, grads: more } = valueAndGrad(losses, this.#weights); // of the first; the second is told

@@ -1,6 +1,6 @@
 /** Activations stored as f16: the model's loss and gradients are those of f32 to its rounding, it learns as well, in less memory, and on any way it runs. */
 
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { mul } from "../../autograd/ops.ts";
 import { StepKey } from "../../autograd/stepkey.ts";
 import { inference, valueAndGrad } from "../../autograd/tape.ts";
@@ -8,12 +8,13 @@ import { type Config, type Preset, preset } from "../../geneformer/config.ts";
 import { streamOf } from "../../geneformer/data/batches.ts";
 import { embed } from "../../geneformer/embed.ts";
 import { Geneformer, type Pass } from "../../geneformer/model.ts";
+import { Pretraining } from "../../geneformer/pretrain.ts";
 import { withHooks } from "../../nn/hooks.ts";
 import { LossScale } from "../../nn/lossscale.ts";
 import { freeParameters, parameters } from "../../nn/module.ts";
 import { AdamW } from "../../nn/optimizer.ts";
 import { Choices } from "../../src/choices.ts";
-import { withDevice } from "../../src/device.ts";
+import { use, withDevice } from "../../src/device.ts";
 import { Key } from "../../src/key.ts";
 import { openReference } from "../../src/reference.ts";
 import { needs, openShapes } from "../../src/shapes.ts";
@@ -21,6 +22,7 @@ import { index } from "../../src/stream.ts";
 import { integers, keep, scoped, type Tensor } from "../../src/tensor.ts";
 import { onDevice, onDevices } from "../devices.ts";
 import { cellsOf, config, packed } from "../small.ts";
+import { datasetOf, settings, toyCells, toyConfig, V2 } from "./toy.ts";
 
 /** What the loss is multiplied by, and gradients divided by: so that small ones are no subnormal numbers of f16. */
 const SCALE = 1024;
@@ -119,7 +121,7 @@ onDevices((device) => {
   });
 });
 
-onDevice("reference", () => {
+onDevice("reference", (device) => {
   /** Bytes that a forward and backward pass of 2,048 tokens needs beside the weights, 15 % of them masked; on a device that knows only shapes. */
   const bytes = (name: Preset, storage: "f32" | "f16"): number => {
     const sizes = preset(name);
@@ -139,8 +141,23 @@ onDevice("reference", () => {
     expect(bytes("V1-10M", "f16") / bytes("V1-10M", "f32")).toBeLessThan(0.72);
   });
 
+  const abilities = { name: "", software: false, features: new Set(["shader-f16"]), lanes: 256, bytes: 16384, units: [], mixed: true };
+
+  test.each(["f32", "mixed"] as const)("pretraining in %s asks for it accordingly", async (precision) => {
+    use({ ...openReference(), choices: new Choices({ ...abilities, mixed: precision === "mixed" }) });
+    try {
+      const run = new Pretraining(datasetOf(toyCells(20)), V2, toyConfig, { ...settings, precision });
+      const asked = vi.spyOn(run.model, "loss");
+      await run.step();
+      const stored = asked.mock.calls.map(([, , , pass]) => pass?.storage); // when it is prepared, and in earnest
+      expect(new Set(stored)).toEqual(new Set([precision === "mixed" ? "f16" : "f32"]));
+      run.free();
+    } finally {
+      use(device());
+    }
+  });
+
   test("embeddings are made so on a device that was opened for it", async () => {
-    const abilities = { name: "", software: false, features: new Set(["shader-f16"]), lanes: 256, bytes: 16384, units: [], mixed: true };
     const embedded = async (on: ReturnType<typeof openReference>) => {
       const model = withDevice(on, () => new Geneformer(config, Key.from(7)));
       const cells = cellsOf([23, 9, 40]).map(({ tokens }) => tokens);
