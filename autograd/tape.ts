@@ -283,10 +283,10 @@ function wayBack({ op: name, need, back }: Entry, dy: Tensor): readonly (Tensor 
   return gradients;
 }
 
-/** A gradient as f16 where the tensor it is of is that, and as f32 where that is f32. */
-function storedLike({ dtype }: Tensor, dx: Tensor): Tensor {
-  if (dtype === dx.dtype || ![dtype, dx.dtype].every((each) => each === "f32" || each === "f16")) return dx;
-  return run(cast(dx.dtype, dtype) as unknown as Kernel, { x: dx }, { y: dx.shape }, { n: dx.size }).y;
+/** Floats as another tensor's are stored, such as a gradient as what it is of: f16 or f32. Itself where it is stored so, or where one of the two holds integers. */
+export function storedLike({ dtype }: Tensor, x: Tensor): Tensor {
+  if (dtype === x.dtype || ![dtype, x.dtype].every((each) => each === "f32" || each === "f16")) return x;
+  return run(cast(x.dtype, dtype) as unknown as Kernel, { x }, { y: x.shape }, { n: x.size }).y;
 }
 
 /** A tensor used twice receives two gradients; they add. */

@@ -4,7 +4,7 @@ import { matmul as matmulKernel } from "../../kernels/matmul.ts";
 import { checkOptions } from "../../src/options.ts";
 import { bind, broadcast, type Shape, sameShape, show, sizeOf } from "../../src/shape.ts";
 import { emptyLike, runStored, type Tensor } from "../../src/tensor.ts";
-import { op } from "../tape.ts";
+import { op, storedLike } from "../tape.ts";
 import { reduce, rowsOf, sumTo, zip } from "./apply.ts";
 import { broadcastTo } from "./shape.ts";
 
@@ -92,7 +92,8 @@ export const matmul = op("matmul", (a: Tensor, b: Tensor, options: Transposes = 
 });
 
 /**
- * x weightT + bias, then relu where asked, then + residual: one kernel. The result is stored as x is; a weight of f32 has its gradient in f32.
+ * x weightT + bias, then relu where asked, then + residual: one kernel. The result is stored as x is. Beside an x of f16 a weight of f32 is read as a copy in
+ * f16, made again on the way back rather than kept; its gradient is f32.
  *   x [..., in], weight [out, in], bias [out] or null, residual [..., out] or null -> [..., out]
  */
 export const linear = op(
@@ -109,7 +110,8 @@ export const linear = op(
       throw new RangeError("linear(... in, out in): relu with a residual hides where relu was zero; add the residual by itself");
     const { rows } = rowsOf(x);
     const flat = (t: Tensor) => t.withShape([rows, t.shape[t.shape.length - 1]]);
-    const y = product(flat(x), weight, [rows, out], { like: x, tb: true, bias, relu, residual: residual && flat(residual) }).withShape(
+    const copied = () => (x.dtype === "f16" ? storedLike(x, weight) : weight);
+    const y = product(flat(x), copied(), [rows, out], { like: x, tb: true, bias, relu, residual: residual && flat(residual) }).withShape(
       shape,
     );
     return [
@@ -118,7 +120,7 @@ export const linear = op(
       (dy, need) => {
         const dz = flat(relu ? zip("reluGrad", y, dy) : dy);
         const grads: (Tensor | null)[] = [
-          need[0] ? product(dz, weight, [rows, x.shape[x.shape.length - 1]], { like: x }).withShape(x.shape) : null,
+          need[0] ? product(dz, copied(), [rows, x.shape[x.shape.length - 1]], { like: x }).withShape(x.shape) : null,
           need[1] ? product(dz, flat(x), weight.shape, { like: weight, ta: true }) : null, // dW = dzT x
         ];
         if (bias) grads.push(need[2] ? reduce(dz, [0], 1).withShape(bias.shape) : null);
