@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { curve } from "./peers/curve.ts";
 import { disturbance } from "./peers/disturbance.ts";
-import { findTorch, inProcess, nodeCommand } from "./peers/process.ts";
+import { commandOf, findTorch, inProcess, newest, here as thisNode } from "./peers/process.ts";
 import { type Outcome, type Racer, race } from "./peers/race.ts";
 import { type Circumstances, isDisturbed, json, markdown, type Section, textTable } from "./peers/report.ts";
 import { forwardAt, lengths, prepareFolder, type Work, works } from "./peers/works.ts";
@@ -32,7 +32,8 @@ const TURN = 1000;
 
 install();
 const torch = findTorch();
-console.log(`${machine()}; Node ${process.version}; ${"reason" in torch ? `no PyTorch: ${torch.reason}` : torch.description}\n`);
+const engine = newest();
+console.log(`${machine()}; Node ${engine.version}; ${"reason" in torch ? `no PyTorch: ${torch.reason}` : torch.description}\n`);
 const scratch = mkdtempSync(join(tmpdir(), "peers-"));
 process.once("exit", () => rmSync(scratch, { recursive: true, force: true }));
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
@@ -72,9 +73,11 @@ function install(): void {
 async function run({ title, task, cells, entrants }: Work): Promise<Section> {
   const folder = join(scratch, "work");
   await prepareFolder(folder, task, cells);
-  const racers = entrants.map(({ name, opener, threads }): Racer => {
-    if (opener !== "torch") return inProcess({ name, command: nodeCommand, folder, opener, threads });
-    return "reason" in torch ? absent(name, torch.reason) : inProcess({ name, command: torch.command, folder, opener, threads });
+  const racers = entrants.flatMap(({ name, opener, threads }, i): Racer[] => {
+    const by = (command: readonly string[], called = name) => inProcess({ name: called, command, folder, opener, threads });
+    if (opener === "torch") return ["reason" in torch ? absent(name, torch.reason) : by(torch.command)];
+    const older = i === 0 && engine !== thisNode ? [by(commandOf(thisNode), `${name}, Node ${thisNode.version}`)] : [];
+    return [by(commandOf(engine)), ...older];
   });
   try {
     const looks: number[] = [];
@@ -104,8 +107,8 @@ function show(section: Section, sections: Section[]): void {
 }
 
 function save(sections: readonly Section[]): void {
-  const circumstances: Circumstances = { date: today(), commit: commit(), machine: machine(), node: process.version, rounds };
-  const where = options.browser ? "browser" : `node${process.versions.node.split(".")[0]}`; // which engine it is, is half of the result
+  const circumstances: Circumstances = { date: today(), commit: commit(), machine: machine(), node: engine.version, rounds };
+  const where = options.browser ? "browser" : `node${/\d+/.exec(engine.version)}`;
   const name = `${here}results/peers-${where}-${today()}`;
   writeFileSync(`${name}.md`, markdown(sections, circumstances));
   writeFileSync(`${name}.json`, json(sections, circumstances));

