@@ -11,7 +11,7 @@ import { cast as castKernel } from "../../kernels/cast.ts";
 import { clampGrad, clamp as clampKernel } from "../../kernels/elementwise.ts";
 import type { Dtype, Kernel } from "../../kernels/kernel.ts";
 import { show } from "../../src/shape.ts";
-import { emptyLike, full, isForeign, run, runStored, scoped, Tensor } from "../../src/tensor.ts";
+import { emptyLike, full, isForeign, kindOf, run, runStored, scoped, Tensor } from "../../src/tensor.ts";
 import { type Application, op } from "../tape.ts";
 import { map, sumTo, zip, zipThree } from "./apply.ts";
 
@@ -110,6 +110,8 @@ export const silu = unary("silu", (x) => [map("silu", x), [x], (dy) => [zip("sil
  */
 export const clamp = op("clamp", (x: Tensor, low: number | null, high: number | null) => {
   const signature = "clamp(x, low, high)";
+  if (!(x instanceof Tensor))
+    throw new TypeError(`${signature}: x must be a tensor but is ${kindOf(x)}; make one with tensor(values, shape)`);
   for (const [name, bound] of Object.entries({ low, high })) {
     if (bound !== null && typeof bound !== "number")
       throw new TypeError(`${signature}: ${name} is ${said(bound)}; give a number, or null for no bound`);

@@ -84,97 +84,96 @@ async function train(on: Device, initial: number, steps: number): Promise<Taken[
   return taken;
 }
 
-if (deviceNames.includes("webgpu"))
-  describe("on webgpu", () => {
-    /** One that rounds nothing, and one whose products are all made of f16. */
-    let [exact, mixed]: readonly Device[] = [];
-    const onEach = async <T>(f: (on: Device) => Promise<T>): Promise<readonly [T, T]> => [await f(use(exact)), await f(use(mixed))];
+describe.runIf(deviceNames.includes("webgpu"))("on webgpu", () => {
+  /** One that rounds nothing, and one whose products are all made of f16. */
+  let [exact, mixed]: readonly Device[] = [];
+  const onEach = async <T>(f: (on: Device) => Promise<T>): Promise<readonly [T, T]> => [await f(use(exact)), await f(use(mixed))];
 
-    beforeEach(async () => {
-      exact = (await choose("webgpu")).device;
-      mixed = (await choose("webgpu", { precision: "mixed" })).device;
-    });
-    afterEach(() => {
-      expect([exact.memory.live, mixed.memory.live]).toEqual([0, 0]);
-      use(null);
-      exact.close();
-      mixed.close();
-    });
-
-    test("a product of f16 makes Infinity of what f16 cannot hold, and 0 of what is too small for it", async () => {
-      use(mixed);
-      const product = (by: number) => inference(() => matmul(tensor([by, 0, 0, 0], [1, 4]), full([4, 4], 1)));
-      halveAll(mixed, () => product(1));
-      for (const [given, want] of [
-        [65504, 65504], // the largest
-        [65519, 65504], // rounded to it
-        [65520, Number.POSITIVE_INFINITY],
-        [-1e6, Number.NEGATIVE_INFINITY],
-        [2 ** -24, 2 ** -24], // the least
-        [2 ** -26, 0],
-      ]) {
-        const y = product(given);
-        expect([...(await y.data())], `${given}`).toEqual(new Array(4).fill(want));
-        y.free();
-      }
-    });
-
-    test("gradients too small for f16 vanish without the factor, and are those of f32 with it", async () => {
-      // divided by so many rows, no gradient of a logit reaches f16's least number
-      const count = 2 ** 27;
-      const gradients = async (on: Device, factor: number) => {
-        const { weights, loss, free } = task();
-        const many = full([1], count);
-        const scale = new LossScale({ initial: factor });
-        const back = () => valueAndGrad(() => scale.apply(loss(many)), weights).grads;
-        if (on === mixed) halveAll(on, back);
-        const grads = scoped(back);
-        const values = await bitsOf(grads);
-        for (const t of [...grads, many]) t.free();
-        scale.free();
-        free();
-        return values.map((each) => each.map((value) => (value / factor) * count));
-      };
-      const [want, vanished] = await onEach((on) => gradients(on, 1));
-      const [scaled, got] = await onEach((on) => gradients(on, 2 ** 24));
-      expect(scaled).toEqual(want); // a power of two changes no bit of f32
-      const [upWeight, , downWeight] = vanished;
-      expect(new Set([...upWeight, ...downWeight])).toEqual(new Set([0]));
-      want.forEach((each, i) => {
-        const largest = Math.max(...each.map(Math.abs));
-        expect(largest).toBeGreaterThan(0);
-        each.forEach((value, j) => {
-          expect(Math.abs(got[i][j] - value) / largest).toBeLessThan(2e-3);
-        });
-      });
-      expect(got).not.toEqual(want);
-    });
-
-    test("thirty steps come to the loss of f32, to half a percent", async () => {
-      const [want, got] = await onEach((on) => train(on, 2 ** 16, 30));
-      expect(got.map(({ skipped }) => skipped)).toEqual(new Array(30).fill(false));
-      expect(want[29].loss).toBeLessThan(0.05 * want[0].loss);
-      got.forEach(({ loss }, i) => {
-        expect(Math.abs(loss / want[i].loss - 1), `step ${i + 1}`).toBeLessThan(0.005);
-      });
-      expect(got[29].weights).not.toEqual(want[29].weights); // it did round
-    });
-
-    test("a factor far too high is halved step by step, no weight changing, until f16 holds the gradients; then training goes on", async () => {
-      use(exact);
-      const { weights, free } = task();
-      const start = await bitsOf(weights);
-      free();
-      const [want, got] = await onEach((on) => train(on, 2 ** 40, 50));
-      expect(want.every(({ skipped }) => !skipped)).toBe(true); // f32 holds them
-      const skipped = got.findIndex((step) => !step.skipped);
-      expect(skipped).toBeGreaterThan(10);
-      expect(skipped).toBeLessThan(26); // 2^40 to 2^15
-      got.slice(0, skipped).forEach((step, i) => {
-        expect(step).toMatchObject({ skipped: true, factor: 2 ** (39 - i), loss: got[0].loss });
-        expect(step.weights).toEqual(start);
-      });
-      expect(got[skipped].weights).not.toEqual(start);
-      expect(got[49].loss).toBeLessThan(0.05 * got[0].loss);
-    });
+  beforeEach(async () => {
+    exact = (await choose("webgpu")).device;
+    mixed = (await choose("webgpu", { precision: "mixed" })).device;
   });
+  afterEach(() => {
+    expect([exact.memory.live, mixed.memory.live]).toEqual([0, 0]);
+    use(null);
+    exact.close();
+    mixed.close();
+  });
+
+  test("a product of f16 makes Infinity of what f16 cannot hold, and 0 of what is too small for it", async () => {
+    use(mixed);
+    const product = (by: number) => inference(() => matmul(tensor([by, 0, 0, 0], [1, 4]), full([4, 4], 1)));
+    halveAll(mixed, () => product(1));
+    for (const [given, want] of [
+      [65504, 65504], // the largest
+      [65519, 65504], // rounded to it
+      [65520, Number.POSITIVE_INFINITY],
+      [-1e6, Number.NEGATIVE_INFINITY],
+      [2 ** -24, 2 ** -24], // the least
+      [2 ** -26, 0],
+    ]) {
+      const y = product(given);
+      expect([...(await y.data())], `${given}`).toEqual(new Array(4).fill(want));
+      y.free();
+    }
+  });
+
+  test("gradients too small for f16 vanish without the factor, and are those of f32 with it", async () => {
+    // divided by so many rows, no gradient of a logit reaches f16's least number
+    const count = 2 ** 27;
+    const gradients = async (on: Device, factor: number) => {
+      const { weights, loss, free } = task();
+      const many = full([1], count);
+      const scale = new LossScale({ initial: factor });
+      const back = () => valueAndGrad(() => scale.apply(loss(many)), weights).grads;
+      if (on === mixed) halveAll(on, back);
+      const grads = scoped(back);
+      const values = await bitsOf(grads);
+      for (const t of [...grads, many]) t.free();
+      scale.free();
+      free();
+      return values.map((each) => each.map((value) => (value / factor) * count));
+    };
+    const [want, vanished] = await onEach((on) => gradients(on, 1));
+    const [scaled, got] = await onEach((on) => gradients(on, 2 ** 24));
+    expect(scaled).toEqual(want); // a power of two changes no bit of f32
+    const [upWeight, , downWeight] = vanished;
+    expect(new Set([...upWeight, ...downWeight])).toEqual(new Set([0]));
+    want.forEach((each, i) => {
+      const largest = Math.max(...each.map(Math.abs));
+      expect(largest).toBeGreaterThan(0);
+      each.forEach((value, j) => {
+        expect(Math.abs(got[i][j] - value) / largest).toBeLessThan(2e-3);
+      });
+    });
+    expect(got).not.toEqual(want);
+  });
+
+  test("thirty steps come to the loss of f32, to half a percent", async () => {
+    const [want, got] = await onEach((on) => train(on, 2 ** 16, 30));
+    expect(got.map(({ skipped }) => skipped)).toEqual(new Array(30).fill(false));
+    expect(want[29].loss).toBeLessThan(0.05 * want[0].loss);
+    got.forEach(({ loss }, i) => {
+      expect(Math.abs(loss / want[i].loss - 1), `step ${i + 1}`).toBeLessThan(0.005);
+    });
+    expect(got[29].weights).not.toEqual(want[29].weights); // it did round
+  });
+
+  test("a factor far too high is halved step by step, no weight changing, until f16 holds the gradients; then training goes on", async () => {
+    use(exact);
+    const { weights, free } = task();
+    const start = await bitsOf(weights);
+    free();
+    const [want, got] = await onEach((on) => train(on, 2 ** 40, 50));
+    expect(want.every(({ skipped }) => !skipped)).toBe(true); // f32 holds them
+    const skipped = got.findIndex((step) => !step.skipped);
+    expect(skipped).toBeGreaterThan(10);
+    expect(skipped).toBeLessThan(26); // 2^40 to 2^15
+    got.slice(0, skipped).forEach((step, i) => {
+      expect(step).toMatchObject({ skipped: true, factor: 2 ** (39 - i), loss: got[0].loss });
+      expect(step.weights).toEqual(start);
+    });
+    expect(got[skipped].weights).not.toEqual(start);
+    expect(got[49].loss).toBeLessThan(0.05 * got[0].loss);
+  });
+});
