@@ -10,20 +10,7 @@ import { zip } from "../kernels/elementwise.ts";
 import type { Kernel } from "../kernels/kernel.ts";
 import { eagerly } from "../src/capture.ts";
 import { show } from "../src/shape.ts";
-import {
-  alike,
-  emptyLike,
-  Freed,
-  full,
-  isForeign,
-  kindOf,
-  Mismatch,
-  refusePromise,
-  run,
-  runStored,
-  scoped,
-  Tensor,
-} from "../src/tensor.ts";
+import { alike, Freed, full, isForeign, kindOf, Mismatch, refusePromise, run, runStored, scoped, storedAs, Tensor } from "../src/tensor.ts";
 
 /**
  * Gradients for the op's tensor arguments, in order; null where `need` says nobody asks, or where there is none. They may be f32 or f16: the tape brings
@@ -290,7 +277,7 @@ export function storedLike({ dtype }: Tensor, x: Tensor): Tensor {
 }
 
 /** A tensor used twice receives two gradients; they add. */
-const plus = (a: Tensor, b: Tensor): Tensor => runStored(zip("add"), { a, b }, { z: emptyLike(a) }, { n: a.size }).z;
+const plus = (a: Tensor, b: Tensor): Tensor => runStored(zip("add"), { a, b }, { z: storedAs(a) }, { n: a.size }).z;
 
 /**
  * Gradients of several batches as those of one: add a batch's to the sums so far, which are freed. null begins.

@@ -55,4 +55,4 @@ export { Key } from "./key.ts";
 export { bind, broadcast, type Shape } from "./shape.ts";
 export { type Needs, needs, type Problem, prepare } from "./shapes.ts";
 export * from "./stream.ts";
-export { empty, emptyLike, full, integers, keep, normal, ones, run, runStored, scoped, Tensor, tensor, zeros } from "./tensor.ts";
+export { empty, emptyLike, full, integers, keep, normal, ones, run, runStored, scoped, storedAs, Tensor, tensor, zeros } from "./tensor.ts";

@@ -475,6 +475,15 @@ export function run<I extends Named<Dtype>, O extends Named<Dtype>, P extends Na
   return results;
 }
 
+/** What an output of `runStored` is to be: of this shape, and f16 where that tensor is. */
+export interface StoredAs {
+  readonly like: Tensor;
+  readonly shape: Shape;
+}
+
+/** An output stored as another tensor is, of its shape if no other is given. It is made when the kernel is run. */
+export const storedAs = (like: Tensor, shape: Shape = like.shape): StoredAs => ({ like, shape });
+
 /**
  * The same for tensors of which some may be stored as f16 where the kernel wants f32: it computes in f32 all the same (kernels/halved.ts). An output
  * that is given as a shape is what the kernel has.
@@ -483,20 +492,25 @@ export function run<I extends Named<Dtype>, O extends Named<Dtype>, P extends Na
 export function runStored<I extends Named<Dtype>, O extends Named<Dtype>, P extends Named<Scalar>>(
   kernel: Kernel<I, O, P>,
   inputs: { readonly [K in keyof I]: Tensor },
-  outputs: { readonly [K in keyof O]: Shape | Tensor },
+  outputs: { readonly [K in keyof O]: Shape | Tensor | StoredAs },
   params: { readonly [K in keyof P]: number },
 ): { [K in keyof O]: Tensor } {
-  const given: Readonly<Record<string, unknown>> = { ...inputs, ...outputs };
-  const wanted: Named<Dtype> = { ...kernel.inputs, ...kernel.outputs };
   const names: string[] = [];
-  for (const name in wanted) {
-    const t = given[name];
-    if (!(t instanceof Tensor && t.dtype === "f16" && wanted[name] === "f32")) continue;
+  const note = (name: string, wanted: Dtype, t: unknown) => {
+    if (!(t instanceof Tensor && t.dtype === "f16" && wanted === "f32")) return;
     if (!storesHalves(onlyShapes() ?? t.device))
       throw new Mismatch(kernel.name, `${name} is f16, and this adapter has no shader-f16; cast(x, "f32") makes it f32`);
     names.push(name);
+  };
+  for (const name in kernel.inputs) note(name, kernel.inputs[name], inputs[name]);
+  const made = {} as { [K in keyof O]: Shape | Tensor };
+  for (const name in kernel.outputs) {
+    const to: Shape | Tensor | StoredAs = outputs[name];
+    const [of, given] = "like" in to ? [to.like, to.shape] : [to, to];
+    note(name, kernel.outputs[name], of);
+    made[name] = given;
   }
-  return run((names.length > 0 ? halved(kernel as unknown as Kernel, names) : kernel) as typeof kernel, inputs, outputs, params);
+  return run((names.length > 0 ? halved(kernel as unknown as Kernel, names) : kernel) as typeof kernel, inputs, made, params);
 }
 
 /** A tensor of unknown content, of another's dtype, where that lies. */

@@ -12,16 +12,16 @@ import {
 import type { Word } from "../../kernels/permute.ts";
 import { sumColumns, sumRows } from "../../kernels/reduce.ts";
 import { broadcast, MAX_AXES, type Shape, sameShape, show, sizeOf, stridesOf } from "../../src/shape.ts";
-import { emptyLike, full, runStored, type Tensor } from "../../src/tensor.ts";
+import { full, runStored, type StoredAs, storedAs, type Tensor } from "../../src/tensor.ts";
 
-export const map = (name: UnaryName, a: Tensor): Tensor => runStored(mapKernel(name), { a }, { z: emptyLike(a) }, { n: a.size }).z;
+export const map = (name: UnaryName, a: Tensor): Tensor => runStored(mapKernel(name), { a }, { z: storedAs(a) }, { n: a.size }).z;
 
 /** What a kernel that moves numbers is to take them for: f16 is moved as f32, of which the kernel may store it. */
 export const wordOf = ({ dtype }: Tensor): Word => (dtype === "f16" ? "f32" : dtype);
 
 /** What an elementwise result is stored as: f16 where one of its arguments is. */
-const joint = (shape: Shape, ...args: readonly [Tensor, ...Tensor[]]): Tensor =>
-  emptyLike(args.find(({ dtype }) => dtype === "f16") ?? args[0], shape);
+const joint = (shape: Shape, ...args: readonly [Tensor, ...Tensor[]]): StoredAs =>
+  storedAs(args.find(({ dtype }) => dtype === "f16") ?? args[0], shape);
 
 /** Sizes and strides of a shape, brought to five axes: what a kernel that walks coordinates takes. */
 export const fiveAxes = (op: string, shape: Shape): number[] => {

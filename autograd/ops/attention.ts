@@ -5,7 +5,7 @@ import { window } from "../../kernels/permute.ts";
 import { checkOptions } from "../../src/options.ts";
 import { bind, show } from "../../src/shape.ts";
 import type { Segments } from "../../src/stream.ts";
-import { emptyLike, run, runStored, type Tensor } from "../../src/tensor.ts";
+import { run, runStored, storedAs, type Tensor } from "../../src/tensor.ts";
 import { op } from "../tape.ts";
 import { type Drop, draws } from "./dropout.ts";
 
@@ -53,7 +53,7 @@ export const attention = op(
     const tiles = keys ? across(segments, keys) : segments.tiles;
     const shared = { q, k, v, tiles, ...(dropped && { key: drop.key.words }) };
     const params = { count: tiles.shape[0], keyRows: m, heads, ...(dropped && draws("attention", drop)) };
-    const { y, lse } = runStored(attentionKernel(width, dropped, causal), shared, { y: emptyLike(q), lse: [n, heads] }, params);
+    const { y, lse } = runStored(attentionKernel(width, dropped, causal), shared, { y: storedAs(q), lse: [n, heads] }, params);
     return [
       y,
       [q, k, v, y, lse, ...(dropped ? [drop.key.words] : []), tiles, ...(keys ? [keys.tiles, keys.owner, segments.spans] : [])],
@@ -61,10 +61,10 @@ export const attention = op(
         const keyTiles = keys ? across(keys, segments) : tiles;
         const inputs = { ...shared, keyTiles, y, dy, lse };
         const sizes = { ...params, rows: n, keyCount: keyTiles.shape[0] };
-        const outputs = { dq: emptyLike(q), dkv: emptyLike(k, [2, m, c]) };
+        const outputs = { dq: storedAs(q), dkv: storedAs(k, [2, m, c]) };
         const { dq, dkv } = runStored(attentionGrad(width, dropped, causal), inputs, outputs, sizes);
         const half = (start: number) =>
-          runStored(window("f32"), { x: dkv }, { y: emptyLike(k) }, { n: m * c, size: 1, whole: 2, inner: m * c, start }).y;
+          runStored(window("f32"), { x: dkv }, { y: storedAs(k) }, { n: m * c, size: 1, whole: 2, inner: m * c, start }).y;
         return [dq, half(0), half(1)];
       },
     ];

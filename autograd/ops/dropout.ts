@@ -1,7 +1,7 @@
 /** Dropout. */
 
 import { dropout as dropoutKernel, dropThreshold, keepScale } from "../../kernels/random.ts";
-import { emptyLike, runStored, type Tensor } from "../../src/tensor.ts";
+import { runStored, storedAs, type Tensor } from "../../src/tensor.ts";
 import type { StepKey } from "../stepkey.ts";
 import { op } from "../tape.ts";
 
@@ -20,6 +20,6 @@ export const draws = (op: string, { p, key }: Drop) => {
 /** Zero each value with probability p, in steps of 2^-16, and scale what is left by 1 / (1 - p) (Srivastava et al. 2014). The way back draws the mask again. */
 export const dropout = op("dropout", (x: Tensor, drop: Drop) => {
   const key = drop.key.words;
-  const apply = (t: Tensor) => runStored(dropoutKernel, { x: t, key }, { y: emptyLike(t) }, { n: t.size, ...draws("dropout", drop) }).y;
+  const apply = (t: Tensor) => runStored(dropoutKernel, { x: t, key }, { y: storedAs(t) }, { n: t.size, ...draws("dropout", drop) }).y;
   return [apply(x), [key], (dy) => [apply(dy)]];
 });

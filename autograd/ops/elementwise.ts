@@ -11,7 +11,7 @@ import { cast as castKernel } from "../../kernels/cast.ts";
 import { clampGrad, clamp as clampKernel } from "../../kernels/elementwise.ts";
 import type { Dtype, Kernel } from "../../kernels/kernel.ts";
 import { show } from "../../src/shape.ts";
-import { emptyLike, full, isForeign, kindOf, run, runStored, scoped, Tensor } from "../../src/tensor.ts";
+import { full, isForeign, run, runStored, scoped, storedAs, Tensor } from "../../src/tensor.ts";
 import { type Application, op } from "../tape.ts";
 import { map, sumTo, zip, zipThree } from "./apply.ts";
 
@@ -110,8 +110,6 @@ export const silu = unary("silu", (x) => [map("silu", x), [x], (dy) => [zip("sil
  */
 export const clamp = op("clamp", (x: Tensor, low: number | null, high: number | null) => {
   const signature = "clamp(x, low, high)";
-  if (!(x instanceof Tensor))
-    throw new TypeError(`${signature}: x must be a tensor but is ${kindOf(x)}; make one with tensor(values, shape)`);
   for (const [name, bound] of Object.entries({ low, high })) {
     if (bound !== null && typeof bound !== "number")
       throw new TypeError(`${signature}: ${name} is ${said(bound)}; give a number, or null for no bound`);
@@ -120,9 +118,9 @@ export const clamp = op("clamp", (x: Tensor, low: number | null, high: number | 
   if (low === null && high === null) throw new TypeError(`${signature}: low and high are both null; give one of them`);
   const params = { n: x.size, low: low ?? Number.NEGATIVE_INFINITY, high: high ?? Number.POSITIVE_INFINITY };
   return [
-    runStored(clampKernel, { a: x }, { z: emptyLike(x) }, params).z,
+    runStored(clampKernel, { a: x }, { z: storedAs(x) }, params).z,
     [x],
-    (dz) => [runStored(clampGrad, { a: x, dz }, { da: emptyLike(x) }, params).da],
+    (dz) => [runStored(clampGrad, { a: x, dz }, { da: storedAs(x) }, params).da],
   ];
 });
 

@@ -3,7 +3,7 @@
 import { matmul as matmulKernel } from "../../kernels/matmul.ts";
 import { checkOptions } from "../../src/options.ts";
 import { bind, broadcast, type Shape, sameShape, show, sizeOf } from "../../src/shape.ts";
-import { emptyLike, runStored, type Tensor } from "../../src/tensor.ts";
+import { runStored, storedAs, type Tensor } from "../../src/tensor.ts";
 import { op, storedLike } from "../tape.ts";
 import { reduce, rowsOf, sumTo, zip } from "./apply.ts";
 import { broadcastTo } from "./shape.ts";
@@ -32,7 +32,7 @@ function product(
   const inputs = { a, b, ...(bias && { bias }), ...(residual && { residual }) };
   const strideA = a.shape.length > 2 && a.size > m * k ? m * k : 0;
   const strideB = b.shape.length > 2 && b.size > k * n ? k * n : 0;
-  return runStored(kernel, inputs, { c: emptyLike(like, shape) }, { m, n, k, batch, strideA, strideB }).c;
+  return runStored(kernel, inputs, { c: storedAs(like, shape) }, { m, n, k, batch, strideA, strideB }).c;
 }
 
 /** Swap the last two of a signature's letters. */

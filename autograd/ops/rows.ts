@@ -10,7 +10,7 @@ import { logSoftmaxGrad, logSoftmax as logSoftmaxKernel, softmaxGrad, softmax as
 import { oneHot as oneHotKernel, takeGrad, take as takeKernel } from "../../kernels/take.ts";
 import { topK as topKKernel } from "../../kernels/topk.ts";
 import { axisOf, bind, sameShape, show } from "../../src/shape.ts";
-import { emptyLike, run, runStored, type Tensor } from "../../src/tensor.ts";
+import { run, runStored, storedAs, type Tensor } from "../../src/tensor.ts";
 import { door, op } from "../tape.ts";
 import { rowsOf } from "./apply.ts";
 import { type Drop, draws } from "./dropout.ts";
@@ -62,7 +62,7 @@ export const cumsum = along(
 /** The gradients of what a layer norm was given, its rows x among them, from what it kept. */
 function normBack(x: Tensor, weight: Tensor, stats: Tensor, dy: Tensor, needRows: boolean, needWeights: boolean) {
   const size = rowsOf(x);
-  const dx = needRows ? runStored(layerNormGrad, { x, weight, stats, dy }, { dx: emptyLike(x) }, size).dx : null;
+  const dx = needRows ? runStored(layerNormGrad, { x, weight, stats, dy }, { dx: storedAs(x) }, size).dx : null;
   if (!needWeights) return { dx, dweight: null, dbias: null };
   return { dx, ...runStored(layerNormGradWeights, { x, stats, dy }, { dweight: weight.shape, dbias: weight.shape }, size) };
 }
@@ -71,7 +71,7 @@ function normBack(x: Tensor, weight: Tensor, stats: Tensor, dy: Tensor, needRows
 export const layerNorm = op("layerNorm", (x: Tensor, weight: Tensor, bias: Tensor, eps: number) => {
   bind("layerNorm", "... n, n, n", [x.shape, weight.shape, bias.shape]);
   const size = rowsOf(x);
-  const { y, stats } = runStored(layerNormKernel, { x, weight, bias }, { y: emptyLike(x), stats: [size.rows, 2] }, { ...size, eps });
+  const { y, stats } = runStored(layerNormKernel, { x, weight, bias }, { y: storedAs(x), stats: [size.rows, 2] }, { ...size, eps });
   return [
     y,
     [x, weight, stats],
@@ -96,7 +96,7 @@ export const addNorm = op("addNorm", (x: Tensor, r: Tensor, weight: Tensor, bias
   const { h, y, stats } = runStored(
     addNormKernel(key !== null),
     { x, r, weight, bias, ...(key && { key }) },
-    { h: emptyLike(x), y: emptyLike(x), stats: [size.rows, 2] },
+    { h: storedAs(x), y: storedAs(x), stats: [size.rows, 2] },
     { ...size, eps, ...(key && sampling) },
   );
   return [
@@ -106,7 +106,7 @@ export const addNorm = op("addNorm", (x: Tensor, r: Tensor, weight: Tensor, bias
       const { dx, dweight, dbias } = normBack(h, weight, stats, dy, need[0] || need[1], need[2] || need[3]);
       // h = x + dropout(r): dr is dx with the same draws
       const dr =
-        need[1] && dx && key && sampling ? runStored(dropoutKernel, { x: dx, key }, { y: emptyLike(r) }, { n: r.size, ...sampling }).y : dx;
+        need[1] && dx && key && sampling ? runStored(dropoutKernel, { x: dx, key }, { y: storedAs(r) }, { n: r.size, ...sampling }).y : dx;
       return [dx, dr, dweight, dbias];
     },
   ];

@@ -2,7 +2,7 @@
 
 import { paste, permute as permuteKernel, window } from "../../kernels/permute.ts";
 import { axisOf, broadcast, MAX_AXES, type Shape, sameShape, show, sizeOf, stridesOf } from "../../src/shape.ts";
-import { emptyLike, runStored, type Tensor } from "../../src/tensor.ts";
+import { emptyLike, runStored, storedAs, type Tensor } from "../../src/tensor.ts";
 import { door, op } from "../tape.ts";
 import { fiveAxes, stretched, sumTo, wordOf } from "./apply.ts";
 
@@ -20,7 +20,7 @@ function strided(op: string, x: Tensor, shape: Shape, strides: readonly number[]
   const [, n1, n2, n3, n4] = fiveAxes(op, shape);
   const [s0, s1, s2, s3, s4] = [...new Array<number>(MAX_AXES - strides.length).fill(0), ...strides];
   const params = { n: sizeOf(shape), n1, n2, n3, n4, s0, s1, s2, s3, s4 };
-  return runStored(permuteKernel(wordOf(x)), { x }, { y: emptyLike(x, shape) }, params).y;
+  return runStored(permuteKernel(wordOf(x)), { x }, { y: storedAs(x, shape) }, params).y;
 }
 
 function permuted(x: Tensor, axes: readonly number[]): Tensor {
@@ -58,7 +58,7 @@ export const broadcastTo = op("broadcastTo", (x: Tensor, shape: Shape) => {
 function view(x: Tensor, axis: number, start: number, size: number): Tensor {
   const shape = x.shape.with(axis, size);
   const inner = sizeOf(x.shape.slice(axis + 1));
-  return runStored(window(wordOf(x)), { x }, { y: emptyLike(x, shape) }, { n: sizeOf(shape), size, whole: x.shape[axis], inner, start }).y;
+  return runStored(window(wordOf(x)), { x }, { y: storedAs(x, shape) }, { n: sizeOf(shape), size, whole: x.shape[axis], inner, start }).y;
 }
 
 /** Rows start ... stop - 1 along one axis. */

@@ -11,7 +11,7 @@ import {
 } from "../../kernels/segment.ts";
 import { bind, type Shape, sameShape, show, sizeOf } from "../../src/shape.ts";
 import type { Index, Segments } from "../../src/stream.ts";
-import { emptyLike, run, runStored, Tensor } from "../../src/tensor.ts";
+import { run, runStored, storedAs, Tensor } from "../../src/tensor.ts";
 import { op } from "../tape.ts";
 import { wordOf } from "./apply.ts";
 
@@ -48,12 +48,12 @@ function placesOf(signature: string, index: Index | Tensor, rows: number): Place
 function rowsAt(x: Tensor, { values, dtype }: Places, shape: Shape): Tensor {
   const [whole, ...row] = x.shape;
   const kernel = gatherKernel(wordOf(x), dtype);
-  return runStored(kernel, { x, index: values }, { y: emptyLike(x, shape) }, { rows: values.size, cols: sizeOf(row), whole }).y;
+  return runStored(kernel, { x, index: values }, { y: storedAs(x, shape) }, { rows: values.size, cols: sizeOf(row), whole }).y;
 }
 
 /** For each row the sum of x at the places that name it. */
 const sumsAt = (x: Tensor, { inverse }: Places, shape: Shape): Tensor =>
-  runStored(gatherSum, { x, ...inverse() }, { y: emptyLike(x, shape) }, { rows: shape[0], cols: sizeOf(shape.slice(1)) }).y;
+  runStored(gatherSum, { x, ...inverse() }, { y: storedAs(x, shape) }, { rows: shape[0], cols: sizeOf(shape.slice(1)) }).y;
 
 /**
  * Rows of a table by index. The index is one that `index(...)` made on the host, or a tensor of u32 or i32 of any shape, such as an op gives: there
@@ -107,7 +107,7 @@ const folded = (name: string, kernel: typeof segmentMeanKernel, gradient: typeof
     const cols = columnsOf(name, x, segments);
     const { rows, count, spans, owner } = segments;
     const { y } = runStored(kernel, { x, spans }, { y: [count, cols] }, { rows: count, cols });
-    return [y, [spans, owner], (dy) => [runStored(gradient, { dy, spans, owner }, { dx: emptyLike(x) }, { rows, cols }).dx]];
+    return [y, [spans, owner], (dy) => [runStored(gradient, { dy, spans, owner }, { dx: storedAs(x) }, { rows, cols }).dx]];
   });
 
 /** The sum of each segment's rows, here and below as f32; zeros for an empty one.   x [N, C] -> [B, C] */

@@ -273,7 +273,7 @@ onDevices((device) => {
       [ops.exp, () => [null], "exp(x): x is neither a tensor nor a number; got null; make one with tensor(values, shape)"],
       [ops.pow, () => [2, 3], "pow(a, b): no argument is a tensor; got 2 and 3; make one with tensor(values, shape)"],
       [ops.tanh, () => [2], "tanh(x): no argument is a tensor; got 2; make one with tensor(values, shape)"],
-      [ops.clamp, () => [2, 0, 1], "clamp(x, low, high): x must be a tensor but is the number 2; make one with tensor(values, shape)"],
+      [ops.clamp, () => [2, 0, 1], "clamp: a must be a tensor but is the number 2; make one with tensor(values, shape)"],
       [ops.clamp, () => [x(), "0", 1], 'clamp(x, low, high): low is "0"; give a number, or null for no bound'],
       [ops.clamp, () => [x(), null, null], "clamp(x, low, high): low and high are both null; give one of them"],
     ];
