@@ -14,7 +14,7 @@ export default defineConfig({
     exclude: ["test/browser/**", "test/package/**", ...(shared ? [] : ["test/shared/**"])], // the first two have commands of their own
     pool: "forks", // a driver that takes its process down takes one file's tests with it
     maxWorkers: 2,
-    testTimeout: 120_000, // a software adapter compiles some kernels for ten seconds and more
+    testTimeout: 300_000, // a software adapter compiles some kernels for half a minute, and others may be busy
     hookTimeout: 120_000,
     env: { XDG_RUNTIME_DIR: process.env.XDG_RUNTIME_DIR ?? tmpdir() },
   },
