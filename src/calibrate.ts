@@ -7,6 +7,7 @@ import { dropThreshold, keepScale } from "../kernels/random.ts";
 import { classOf, lacking, type Table, type Tried, textOf } from "./choices.ts";
 import { type Device, device, type Store } from "./device.ts";
 import { Key } from "./key.ts";
+import { node } from "./node.ts";
 import { checkOptions } from "./options.ts";
 import type { Problem } from "./shapes.ts";
 import { mostTiles } from "./stream.ts";
@@ -317,12 +318,12 @@ const PATIENCE = 120_000;
 
 /** In Node, a trial in a process of its own: a driver that crashes takes that down, and not the user's work. null elsewhere. */
 export function trialHere(program: string = PROGRAM): Trial | null {
-  const node = globalThis.process?.versions?.node ? globalThis.process : null;
-  if (!node) return null;
+  const host = node;
+  if (!host) return null;
   return async ({ kernel, buffers, params, features }) => {
-    const { spawn } = node.getBuiltinModule("node:child_process");
-    const { createRequire } = node.getBuiltinModule("node:module");
-    const { Buffer } = node.getBuiltinModule("node:buffer");
+    const { spawn } = host.getBuiltinModule("node:child_process");
+    const { createRequire } = host.getBuiltinModule("node:module");
+    const { Buffer } = host.getBuiltinModule("node:buffer");
     const { flagsOf } = await import("./webgpu.ts");
     const numbers = new DataView(new ArrayBuffer(Math.ceil(Object.keys(kernel.params).length / 4) * 16));
     Object.entries(kernel.params).forEach(([name, type], i) => {
@@ -342,7 +343,7 @@ export function trialHere(program: string = PROGRAM): Trial | null {
       return [name, { bytes: words.length, values: words.toString("base64") }];
     });
     const message = JSON.stringify({
-      webgpu: node.getBuiltinModule("node:url").pathToFileURL(createRequire(import.meta.url).resolve("webgpu")).href,
+      webgpu: host.getBuiltinModule("node:url").pathToFileURL(createRequire(import.meta.url).resolve("webgpu")).href,
       flags: flagsOf({ precision: "mixed", experimental: true }),
       features,
       uniform: [...new Uint8Array(numbers.buffer)],
@@ -354,7 +355,7 @@ export function trialHere(program: string = PROGRAM): Trial | null {
         return { code: source(kernel, pass), bound, x: Math.min(groups, GRID_X), y: Math.ceil(groups / GRID_X) };
       }),
     });
-    const child = spawn(node.execPath, ["--input-type=module", "--eval", program], { stdio: ["pipe", "pipe", "pipe"], timeout: PATIENCE });
+    const child = spawn(host.execPath, ["--input-type=module", "--eval", program], { stdio: ["pipe", "pipe", "pipe"], timeout: PATIENCE });
     let [out, err] = ["", ""];
     child.stdout.setEncoding("utf8").on("data", (text) => (out += text));
     child.stderr.setEncoding("utf8").on("data", (text) => (err += text));

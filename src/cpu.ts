@@ -9,15 +9,13 @@ import type { Start } from "./cpu/worker.ts";
 import type { Device, Memory, OpenOptions, Recording, Replay } from "./device.ts";
 import { DeviceLost, OutOfMemory } from "./errors.ts";
 import { Heap, HeapBranch } from "./heap.ts";
+import { node } from "./node.ts";
 import { Branching } from "./pool.ts";
 
 /** The event loop gets a turn at a read so often, ms: work done in place would leave timers and signals unheard. */
 const TURN = 100;
 /** The most threads that are taken unasked: beyond, kernels of our sizes gain little. */
 const MOST_THREADS = 16;
-
-/** Node's own modules, where there are any: asked of the process, so that no bundler looks for them. */
-const node = globalThis.process?.versions?.node ? globalThis.process : null;
 
 // ---- what the platform has -----------------------------------------------------------------
 

@@ -9,16 +9,13 @@
  */
 
 import type { MatrixUnit } from "../kernel.ts";
-import { fetches, lines, type Product, place, store, type Vectors, type Written, wholeRows } from "./tile.ts";
+import { fetches, lines, type Product, place, store, type Tile, type Vectors, type Written, wholeRows } from "./tile.ts";
 
 /** Lanes of a subgroup. */
 const SUBGROUP = 32;
 
 /** A tile of c, the depth of a slice, and how many subgroups share the tile: down and across. */
-export interface Regions {
-  readonly m: number;
-  readonly n: number;
-  readonly depth: number;
+export interface Regions extends Pick<Tile, "m" | "n" | "depth"> {
   readonly down: number;
   readonly across: number;
 }

@@ -1,7 +1,6 @@
 /** The compiled kernels as this engine runs them best: on plain or shared memory, with fused multiplication, and, in V8 that can, on vectors of 8. */
 
-/** Node's own modules, where there are any: asked of the process, so that no bundler looks for them. */
-const node = globalThis.process?.versions?.node ? globalThis.process : null;
+import { node } from "../node.ts";
 
 /** Which kernels: for memory that threads share or for plain memory; with multiplication and addition in one rounding or in two; on pairs of vectors. */
 export interface Build {
@@ -33,7 +32,7 @@ export function mayFuse(): boolean {
 // ---- wide ----------------------------------------------------------------------------------
 
 /** What decides whether V8 can work on vectors of 8. */
-export interface Engine {
+export interface Host {
   /** process.versions.v8; undefined where that is not V8 in Node. */
   readonly v8: string | undefined;
   readonly arch: string;
@@ -47,7 +46,7 @@ export interface Engine {
 const TRIED = ["13.6", "14.6"];
 
 /** Is it a V8 that was tried, on a processor with AVX2, whose WebAssembly nobody else has set flags for? */
-export const widens = ({ v8, arch, flags, cpu }: Engine): boolean =>
+export const widens = ({ v8, arch, flags, cpu }: Host): boolean =>
   arch === "x64" &&
   TRIED.some((line) => v8?.startsWith(`${line}.`)) &&
   !/wasm|liftoff/.test(flags) &&
