@@ -60,8 +60,8 @@ export interface EmbedOptions {
   readonly onProgress?: (cells: number) => void;
 }
 
-/** Cut a list of cells into batches of at most `budget` tokens, in order. */
-export function* batchesOf<T>(cells: readonly T[], budget: number, lengthOf: (cell: T) => number): Generator<T[]> {
+/** Cut cells into batches of at most `budget` tokens, in order. */
+export function* batchesOf<T>(cells: Iterable<T>, budget: number, lengthOf: (cell: T) => number): Generator<T[]> {
   let [batch, tokens]: [T[], number] = [[], 0];
   for (const cell of cells) {
     if (batch.length > 0 && tokens + lengthOf(cell) > budget) {

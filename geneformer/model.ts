@@ -21,6 +21,14 @@ export interface Stream {
   readonly segments: Segments;
 }
 
+/** Places of a stream whose rows alone are wanted, cell after cell. */
+export interface Places {
+  /** Which rows of the stream. */
+  readonly rows: Index;
+  /** How many of them each cell has: as many cells as the stream. */
+  readonly segments: Segments;
+}
+
 const fold = (key: Key | null, n: number): Key | null => key?.fold(n) ?? null;
 
 /** Dropout with probability p when a key is given, and when there is anything to drop. */
@@ -81,11 +89,13 @@ export class Layer {
     this.norm2 = new LayerNorm(width, eps);
   }
 
-  forward(x: Tensor, segments: Segments, key: StepKey | null): Tensor {
+  /** @param at make these rows alone, which look at all of their cells: [N, C] -> [rows, C] */
+  forward(x: Tensor, segments: Segments, key: StepKey | null, at: Places | null = null): Tensor {
     const { dropout: p, activation } = this.config;
-    const [q, k, v] = [this.query, this.key, this.value].map((layer) => layer.forward(x));
-    const mixed = this.attention.forward(q, k, v, segments, { key: key?.fold(0) });
-    const half = this.#close(this.norm1, this.output, mixed, x, p, key?.fold(1));
+    const seen = at ? gather(x, at.rows) : x;
+    const [q, k, v] = [this.query.forward(seen), this.key.forward(x), this.value.forward(x)];
+    const mixed = this.attention.forward(q, k, v, at?.segments ?? segments, { key: key?.fold(0), ...(at && { keys: segments }) });
+    const half = this.#close(this.norm1, this.output, mixed, seen, p, key?.fold(1));
     const wide = activation === "relu" ? this.up.forward(half, { relu: true }) : gelu(this.up.forward(half));
     return this.#close(this.norm2, this.down, wide, half, p, key?.fold(2));
   }
@@ -170,18 +180,23 @@ export class Geneformer {
     }
   }
 
-  /** The last of the hidden states, the others given back on the way.   -> [N, C] */
-  encode(stream: Stream, pass: Pass = {}): Tensor {
-    const upTo = (i: number): Tensor => scoped(() => (i === 0 ? this.#embed(stream, pass) : this.#layer(i, upTo(i - 1), stream, pass)));
-    return upTo(pass.layers ?? this.config.layers);
+  /**
+   * The last of the hidden states, the others given back on the way.   -> [N, C], or with `at` [rows, C]
+   * @param at rows that are wanted; the last layer makes no others.
+   */
+  encode(stream: Stream, pass: Pass & { readonly at?: Places } = {}): Tensor {
+    const { layers = this.config.layers, at = null } = pass;
+    const upTo = (i: number): Tensor =>
+      scoped(() => (i === 0 ? this.#embed(stream, pass) : this.#layer(i, upTo(i - 1), stream, pass, i === layers ? at : null)));
+    return at && layers === 0 ? scoped(() => gather(upTo(0), at.rows)) : upTo(layers);
   }
 
   #embed(stream: Stream, { key, storage }: Pass): Tensor {
     return this.embeddings.forward(stream, key?.fold(0) ?? null, storage);
   }
 
-  #layer(i: number, x: Tensor, { segments }: Stream, { key, checkpointing = false }: Pass): Tensor {
-    const run = () => this.layers[i - 1].forward(x, segments, key?.fold(i) ?? null);
+  #layer(i: number, x: Tensor, { segments }: Stream, { key, checkpointing = false }: Pass, at: Places | null = null): Tensor {
+    const run = () => this.layers[i - 1].forward(x, segments, key?.fold(i) ?? null, at);
     return checkpointing ? checkpoint(run) : run();
   }
 
