@@ -17,7 +17,7 @@ import { show } from "../src/shape.ts";
 import type { Tensor } from "../src/tensor.ts";
 import { type Config, configFromHuggingFace, configToHuggingFace } from "./config.ts";
 import { DICTIONARY, hasVocabulary, readVocabulary, type Vocabulary, writeVocabulary } from "./data/vocabulary.ts";
-import { exists, fileSource, readJson, writeFolderWhole, writeWhole } from "./files.ts";
+import { digest, exists, fileSource, readJson, writeFolderWhole, writeWhole } from "./files.ts";
 import { Geneformer } from "./model.ts";
 
 /** Beginnings of our names and of theirs; {i} is a layer's number. What follows, ".weight" or ".bias", is the same. */
@@ -90,6 +90,12 @@ export async function openWeights(directory: string): Promise<Weights> {
   throw new Error(
     `checkpoint: "${directory}" has none of ${Object.keys(WEIGHTS).join(", ")}; give a folder with config.json and one of them`,
   );
+}
+
+/** SHA-256 of the file that a model's weights are read from: which model it is, wherever it lies. */
+export async function modelDigest(directory: string): Promise<string> {
+  for (const file of Object.keys(WEIGHTS)) if (await exists(`${directory}/${file}`)) return digest(`${directory}/${file}`);
+  throw new Error(`checkpoint: "${directory}" has none of ${Object.keys(WEIGHTS).join(", ")}`);
 }
 
 /**

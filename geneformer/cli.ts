@@ -12,7 +12,8 @@ const COMMANDS: Table = {
   tokenize: ["counts to rank value encodings, a .dataset folder", () => import("./cli/tokenize.ts")],
   pretrain: ["masked pretraining", () => import("./cli/pretrain.ts")],
   embed: ["embeddings of cells", () => import("./cli/embed.ts")],
-  perturb: ["in silico deletion of genes", () => import("./cli/perturb.ts")],
+  perturb: ["in silico perturbation of genes", () => import("./cli/perturb.ts")],
+  stats: ["tables of what perturbations did", () => import("./cli/stats.ts")],
   inspect: ["the inside of a forward pass as safetensors", () => import("./cli/inspect.ts")],
 };
 

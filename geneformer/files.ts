@@ -55,6 +55,15 @@ export async function readRange(path: string, start: number, end: number): Promi
   }
 }
 
+/** SHA-256 of a file, in hexadecimal. */
+export async function digest(path: string): Promise<string> {
+  const { createHash } = await import("node:crypto");
+  const hash = createHash("sha256");
+  const bytes = await size(path);
+  for (let at = 0; at < bytes; at += 2 ** 24) hash.update(await readRange(path, at, Math.min(at + 2 ** 24, bytes)));
+  return hash.digest("hex");
+}
+
 /** Size of a file in bytes. */
 export async function size(path: string): Promise<number> {
   const stat = await (await fs()).stat(path).catch((cause) => explain("size", path, cause));

@@ -21,6 +21,7 @@ export { buildDictionary, type DictionaryOptions } from "./data/dictionary.ts";
 export { type Cells, type Chunk, type Column, type Frame, openCells, writeCells } from "./data/h5ad.ts";
 export type { CellTable, Columns, SparseRows } from "./data/h5write.ts";
 export type { Numbers } from "./data/hdf5.ts";
+export { type Names, namesOf, tokensOf } from "./data/names.ts";
 export type { Cursor } from "./data/order.ts";
 export { type TokenizeOptions, type TokenizeReport, tokenize } from "./data/tokenizer.ts";
 export { readVocabulary, type Vocabulary, writeVocabulary } from "./data/vocabulary.ts";
@@ -30,8 +31,36 @@ export type { Gene, Lineage } from "./genes.ts";
 export * from "./inspect.ts";
 export * from "./masking.ts";
 export * from "./model.ts";
-export * from "./perturb.ts";
+export type { Edit, Move, PerturbationType, Quartiles } from "./perturb/edit.ts";
+export { type Measure, type Outcome, perturb, type Subject } from "./perturb/exact.ts";
+export { editsOf, type Perturbation, type Unit, unitsOf } from "./perturb/plan.ts";
+export { type Effects, type Results, readResults, writePickles } from "./perturb/results.ts";
+export {
+  type Cells as CellsToPerturb,
+  type Plan,
+  planOf,
+  type Run,
+  type RunOptions as PerturbationRunOptions,
+  readRun,
+  runPerturbation,
+} from "./perturb/run.ts";
+export { readStates, type StateOptions, stateEmbeddings, writeStates } from "./perturb/states.ts";
 export * from "./plot.ts";
 export * from "./pretrain.ts";
 export * from "./run.ts";
 export * from "./simulate.ts";
+export { falseDiscoveryRates, rankSum, Sorted } from "./stats/ranks.ts";
+export {
+  aggregateData,
+  aggregateGeneShifts,
+  combinations,
+  type GeneShifts,
+  goalStateShift,
+  groupStateShift,
+  Moments,
+  mixtureModel,
+  type Shifts,
+  type Triples,
+  versusNull,
+} from "./stats/tables.ts";
+export type { Table } from "./table.ts";

@@ -26,7 +26,10 @@ export interface Unit {
   readonly moves: readonly (readonly Move[])[];
 }
 
-/** The units of one cell, in order. Overexpression puts in listed genes that the cell has not; nothing else is done with those. */
+/**
+ * The units of one cell, in order. Overexpression puts in listed genes that the cell has not; nothing else is done with those. At least one gene must stay as
+ * it is, to be compared: where none would, there is no unit.
+ */
 export function* unitsOf(cell: ArrayLike<number>, ends: Ends, perturbation: Perturbation): Generator<Unit> {
   const { type, by = 1, genes, as = "each", anchor, quirks = false } = perturbation;
   const [first, end] = genesOf(cell.length, ends);
@@ -39,23 +42,29 @@ export function* unitsOf(cell: ArrayLike<number>, ends: Ends, perturbation: Pert
   for (let place = end - 1; place >= first; place--) places.set(cell[place], place); // of the same gene twice, the higher rank
   const anchored = anchor === undefined ? undefined : places.get(anchor);
   if (anchor !== undefined && anchored === undefined) return;
+  const stay = (moved: number) => end - first > moved;
   const unit = (token: number, place: number): Unit => {
     const alone = [move(token, place)];
     return { gene: token, moves: anchored === undefined ? [alone] : [alone, [move(cell[anchored], anchored), ...alone]] };
   };
 
   if (genes === "all") {
+    if (!stay(anchored === undefined ? 1 : 2)) return;
     for (let place = first + Number(quirks && type === "overexpress"); place < end; place++)
       if (place !== anchored) yield unit(cell[place], place);
     return;
   }
   const listed = genes.map((token) => move(token, places.get(token) ?? NEW));
-  const absent = listed.some(({ place }) => place === NEW);
+  const absent = listed.filter(({ place }) => place === NEW).length;
   if (as === "group") {
-    if (listed.length > 0 && (type === "overexpress" || !absent)) yield { gene: null, moves: [listed] };
+    const whole = type === "overexpress" || absent === 0;
+    if (listed.length > 0 && whole && stay(listed.length - absent)) yield { gene: null, moves: [listed] };
     return;
   }
-  for (const { token, place } of listed) if ((place !== NEW || type === "overexpress") && place !== anchored) yield unit(token, place);
+  for (const { token, place } of listed) {
+    const does = place !== NEW || type === "overexpress";
+    if (does && place !== anchored && stay(Number(place !== NEW) + Number(anchored !== undefined))) yield unit(token, place);
+  }
 }
 
 /** The anchor's edit alone, which stands before the units of a cell. */

@@ -1,5 +1,6 @@
 /** The tables that say what perturbations did: upstream's InSilicoPerturberStats, its columns and its order, from the cosines and shifts of single cells. */
 
+import type { Names } from "../data/names.ts";
 import type { Table } from "../table.ts";
 import { fitMixture, likelier, type Mixture } from "./mixture.ts";
 import { falseDiscoveryRates, rankSum, Sorted } from "./ranks.ts";
@@ -7,14 +8,6 @@ import { pythonSample } from "./twister.ts";
 
 /** For each gene perturbed, by its token, what came of it in each cell. */
 export type Shifts = ReadonlyMap<number, ArrayLike<number>>;
-
-/** What a gene is called. */
-export interface Names {
-  /** Its Ensembl id, or null for a token that no dictionary has. */
-  id(token: number): string | null;
-  /** Its symbol, or null. */
-  symbol(token: number): string | null;
-}
 
 /** A difference is called where its false discovery rate is below this (upstream's Sig). */
 const SIGNIFICANT = 0.05;
@@ -28,12 +21,28 @@ export const mean = (values: ArrayLike<number>): number => {
   return sum / values.length;
 };
 
-/** numpy's std: divides by the number of values. */
-export function deviation(values: ArrayLike<number>): number {
-  const middle = mean(values);
-  let square = 0;
-  for (let i = 0; i < values.length; i++) square += (values[i] - middle) ** 2;
-  return Math.sqrt(square / values.length);
+/** The mean and the spread of numbers that come one by one and are not kept (Welford 1962). */
+export class Moments {
+  count = 0;
+  mean = 0;
+  #square = 0;
+
+  static of(values: Iterable<number>): Moments {
+    const moments = new Moments();
+    for (const value of values) moments.add(value);
+    return moments;
+  }
+
+  add(value: number): void {
+    const difference = value - this.mean;
+    this.mean += difference / ++this.count;
+    this.#square += difference * (value - this.mean);
+  }
+
+  /** numpy's std: divides by the number of values. */
+  get deviation(): number {
+    return Math.sqrt(this.#square / this.count);
+  }
 }
 
 /** Genes in the order of their tokens: upstream's before it sorts, which the index column keeps. */
@@ -221,7 +230,7 @@ export function aggregateData(cosines: ArrayLike<number>, name: string): Table {
 export const CELL = "cell_emb";
 
 /** For each gene perturbed, what it did to each other gene, and to the cell. */
-export type GeneShifts = ReadonlyMap<number, ReadonlyMap<number | typeof CELL, ArrayLike<number>>>;
+export type GeneShifts = ReadonlyMap<number, ReadonlyMap<number | typeof CELL, Moments>>;
 
 /** What perturbing one gene did to another: mean and deviation of their cosines over the cells that have both. The cells themselves come first. */
 export function aggregateGeneShifts(shifts: GeneShifts, names: Names): Table {
@@ -230,9 +239,9 @@ export function aggregateGeneShifts(shifts: GeneShifts, names: Names): Table {
     ...["Cosine_sim_mean", "Cosine_sim_stdev", "N_Detections"],
   ];
   const rows = [...shifts].flatMap(([perturbed, affected]) =>
-    [...affected].map(([other, cosines]) => {
+    [...affected].map(([other, moments]) => {
       const of = other === CELL ? [CELL, null, null] : [other, names.symbol(other), names.id(other)];
-      return [...gene(perturbed, names), ...of, mean(cosines), deviation(cosines), cosines.length];
+      return [...gene(perturbed, names), ...of, moments.mean, moments.deviation, moments.count];
     }),
   );
   const { index } = sorted(columns, rows, [["Cosine_sim_mean", 1]]);

@@ -105,21 +105,12 @@ describe.each([
   test("deletions: a cosine below 1 for every gene of a cell, by its symbol", async () => {
     const out = folder("shifts.csv");
     const report = await results([
-      ...[
-        "perturb",
-        path(folder("cells.dataset")),
-        "--model",
-        path(folder("model")),
-        "--max-cells",
-        "1",
-        "--device",
-        "cpu",
-        "--out",
-        path(out),
-      ],
+      ...["perturb", path(folder("cells.dataset")), "--model", path(folder("model")), "--max-cells", "1"],
+      ...["--device", "cpu", "--out", path(folder("deletions"))],
     ]);
     const genes = length - (version === "V2" ? 2 : 0);
-    expect(report).toMatchObject({ cells: 1, deletions: genes, mode });
+    expect(report).toMatchObject({ cells: 1, pairs: genes, mode });
+    await results(["stats", path(folder("deletions")), "--out", path(out)]);
     const rows = rowsOf(out);
     const tokens = new Set([...dataset.tokens(0)].slice(version === "V2" ? 1 : 0, version === "V2" ? -1 : undefined).map(String));
     expect(new Set(rows.map(([token]) => token))).toEqual(tokens);
@@ -128,8 +119,7 @@ describe.each([
       expect(symbol).not.toBe("");
       expect(Math.abs(Number(shift))).toBeLessThanOrEqual(1 + 1e-6);
     }
-    expect(rows.map(([, , , shift]) => Number(shift))).toEqual(rows.map(([, , , shift]) => Number(shift)).sort((a, b) => a - b));
-    expect(Number(rows[0][3])).toBeLessThan(1);
+    expect(Math.min(...rows.map(([, , , shift]) => Number(shift)))).toBeLessThan(1);
   });
 
   test("insides of the first cells, with a loss", async () => {

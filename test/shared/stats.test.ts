@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
+import { type Names, namesOf as ofVocabulary } from "../../geneformer/data/names.ts";
 import { readVocabulary } from "../../geneformer/data/vocabulary.ts";
 import {
   aggregateData,
@@ -9,8 +10,8 @@ import {
   CELL,
   type GeneShifts,
   goalStateShift,
+  Moments,
   mixtureModel,
-  type Names,
   type Shifts,
   versusNull,
 } from "../../geneformer/stats/tables.ts";
@@ -56,10 +57,12 @@ function ofCells(entries: readonly Entry[]): Shifts {
 }
 
 function ofGenes(entries: readonly Entry[]): GeneShifts {
-  const shifts = new Map<number, Map<number | typeof CELL, number[]>>();
+  const shifts = new Map<number, Map<number | typeof CELL, Moments>>();
   for (const [[token, affected], values] of entries) {
-    const of = shifts.get(token as number) ?? new Map();
-    shifts.set(token as number, of.set(affected, [...(of.get(affected) ?? []), ...values]));
+    const of = shifts.get(token as number) ?? new Map<number | typeof CELL, Moments>();
+    const moments = of.get(affected as number) ?? new Moments();
+    for (const value of values) moments.add(value);
+    shifts.set(token as number, of.set(affected as number, moments));
   }
   return shifts;
 }
@@ -72,10 +75,7 @@ function namesOf(version: "v1" | "v2"): Promise<Names> {
 }
 
 async function readNames(version: "v1" | "v2"): Promise<Names> {
-  const { tokens, names } = await readVocabulary(new URL(`dictionaries/${version}`, shared).pathname);
-  const ids = new Map([...tokens].map(([id, token]) => [token, id]));
-  const id = (token: number) => ids.get(token) ?? null;
-  return { id, symbol: (token) => names.get(id(token) ?? "") ?? null };
+  return ofVocabulary(await readVocabulary(new URL(`dictionaries/${version}`, shared).pathname));
 }
 
 async function tableOf({ input_dir: input, null_dir: nulls, kw }: Run, original: boolean): Promise<Table> {

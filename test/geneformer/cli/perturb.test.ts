@@ -1,11 +1,14 @@
-/** `geneformer perturb`: the tables it writes, under upstream's names, and what it refuses. */
+/** `geneformer perturb` and `geneformer stats`: the folder and the tables that they write, and what they refuse. */
 
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { beforeAll, describe, expect, test } from "vitest";
 import { readModel } from "../../../geneformer/checkpoint.ts";
-import { byGene, type Deletion, deleteEach } from "../../../geneformer/perturb.ts";
+import { type EmbeddingMode, embed } from "../../../geneformer/embed.ts";
+import { type Outcome, perturb } from "../../../geneformer/perturb/exact.ts";
+import { editsOf, type Perturbation, unitsOf } from "../../../geneformer/perturb/plan.ts";
+import { readStates } from "../../../geneformer/perturb/states.ts";
 import { scratch } from "../data/scratch.ts";
-import { ensembl, onCpu, writeRandomModel, writeToy } from "../toy.ts";
+import { ensembl, onCpu, toyConfig, writeRandomModel, writeToy } from "../toy.ts";
 import { geneformer, results, sentence } from "./call.ts";
 
 const path = scratch();
@@ -16,121 +19,249 @@ const cells = [
   [2, 4, 5, 6, 7, 8, 3],
   [2, 9, 4, 3],
 ];
+const ends = { cls: true, eos: true };
+const [UP, DOWN] = ["up", 'down, or "reverse"']; // cells 0 and 2; cells 1 and 3
 beforeAll(async () => {
   await writeToy(dataset, cells);
   await writeRandomModel(model);
 });
 const args = (out: string, ...more: string[]) => ["perturb", dataset, "--model", model, "--device", "cpu", "--out", path(out), ...more];
-const rowsOf = (out: string) =>
-  readFileSync(path(out), "utf8")
-    .trimEnd()
-    .split("\n")
-    .map((line) => line.split(","));
-
-/** The deletions that must come out, longest cell first. */
-const wanted = (mode: "cell" | "cls", layer: number, rows: number[]) =>
-  onCpu(async () => {
-    const loaded = await readModel(model);
-    const all: (Deletion & { row: number })[] = [];
-    for (const row of rows) {
-      const options = { mode, layer, ends: { cls: true, eos: true }, tokensPerBatch: 8192 };
-      for (const deletion of await deleteEach(loaded, cells[row], options)) all.push({ ...deletion, row });
-    }
-    return all;
-  });
+const tableOf = (out: string) => {
+  const [header, ...rows] = readFileSync(path(out), "utf8").trimEnd().split("\n").map((line) => line.split(",")); // biome-ignore format: one line
+  return { header, rows };
+};
 const name = (token: number) => [String(token), String.fromCharCode(65 + token - 4), ensembl(token - 4)];
 
-test("a row for every gene: names, mean, deviation, cells; and one for every cell and gene", async () => {
-  const report = await results(args("shifts.csv", "--raw", path("raw.csv")));
-  expect(report).toMatchObject({ cells: 3, skipped: 1, deletions: 10, genes: 6, mode: "cls", layer: -1 });
-  const [at, rawAt] = ["shifts.csv", "raw.csv"].map((name) => statSync(path(name), { bigint: true }).mtimeNs);
-  expect(at >= rawAt).toBe(true); // the table appears last
-  const all = await wanted("cls", -1, [2, 0, 3]);
+/** The outcomes that must come out, longest cell first. */
+const wanted = (
+  kind: Perturbation,
+  mode: EmbeddingMode,
+  layer: number,
+  rows: readonly number[],
+  states?: ReadonlyMap<string, Float32Array>,
+) =>
+  onCpu(async () => {
+    const loaded = await readModel(model);
+    const all: Outcome[] = [];
+    const subjects = rows.map((row) => {
+      const moves = [...unitsOf(cells[row], ends, kind)].flatMap((unit) => unit.moves);
+      return { row, cell: cells[row], edits: editsOf(cells[row], ends, moves, toyConfig.length) };
+    });
+    for await (const outcome of perturb(loaded, subjects, { mode, layer, ends, tokensPerBatch: 8192, states })) all.push(outcome);
+    return all;
+  });
+const ofGenes = (outcomes: readonly Outcome[], state = 0) => {
+  const genes = new Map<number, number[]>();
+  for (const { edit, effect } of outcomes) genes.set(edit.genes[0], [...(genes.get(edit.genes[0]) ?? []), effect[state]]);
+  return genes;
+};
+const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
 
-  const [rawHeader, ...raw] = rowsOf("raw.csv");
-  expect(rawHeader).toEqual(["", "Cell", "Gene", "Gene_name", "Ensembl_ID", "Cosine_sim"]);
-  expect(raw.map((row) => row.slice(0, -1))).toEqual(all.map(({ row, token }, i) => [String(i), String(row), ...name(token)]));
-  expect(raw.map((row) => Math.fround(Number(row.at(-1))))).toEqual(all.map(({ cosine }) => cosine));
-
-  const [header, ...rows] = rowsOf("shifts.csv");
-  expect(header).toEqual(["", "Gene", "Gene_name", "Ensembl_ID", "Test_avg_shift", "Cosine_sim_mean", "Cosine_sim_stdev", "N_Detections"]);
-  expect(rows.map(([index]) => index)).toEqual(["0", "1", "2", "3", "4", "5"]);
-  expect(rows.map((row) => row.slice(1))).toEqual(
-    byGene(all).map(({ token, mean, deviation, detections }) => [...name(token), mean, mean, deviation, detections].map(String)),
-  );
-  expect(rows.find(([, gene]) => gene === "4")?.at(-1)).toBe("3");
+test("deletions, then the table of impact: names, means and cells of every gene", async () => {
+  const report = await results(args("deletions"));
+  expect(report).toMatchObject({ cells: 3, pairs: 10, passes: 13, mode: "cls", layer: -1, states: [] });
+  expect(report.flopPerPair).toBeGreaterThan(0);
+  expect(readdirSync(path("deletions")).sort()).toEqual(["dictionary", "pairs-000000.parquet", "run.json"]);
+  const table = await results(["stats", path("deletions"), "--out", path("impact.csv")]);
+  expect(table).toMatchObject({ mode: "mixture-model", pairs: 10, rows: 6 });
+  const { header, rows } = tableOf("impact.csv");
+  expect(header).toEqual([
+    "",
+    "Gene",
+    "Gene_name",
+    "Ensembl_ID",
+    "Test_avg_shift",
+    "Impact_component",
+    "Impact_component_percent",
+    "N_Detections",
+  ]);
+  const genes = ofGenes(await wanted({ type: "delete", genes: "all" }, "cls", -1, [2, 0, 3]));
+  expect(rows.map((row) => row[1]).sort()).toEqual([...genes.keys()].map(String).sort());
+  for (const [, gene, symbol, id, shift, , , n] of rows) {
+    const values = genes.get(Number(gene)) ?? [];
+    expect([gene, symbol, id, n]).toEqual([...name(Number(gene)), String(values.length)]);
+    expect(Math.abs(Number(shift) - mean(values))).toBeLessThan(1e-7);
+  }
 });
 
-test("the first cells, another layer and mode, in any batches", async () => {
-  const { stderr } = await geneformer(args("cell.csv", "--max-cells", "1", "--mode", "cell", "--layer", "0", "--tokens-per-batch", "1"));
-  expect(stderr).toMatch(/^3 deletions in 1 cells, 3 genes, \S+ deletions\/s$/m);
-  expect(rowsOf("cell.csv").slice(1).map((row) => Number(row[4]))).toEqual(byGene(await wanted("cell", 0, [0])).map(({ mean }) => mean)); // biome-ignore format: one line
+test("states from labels in one command, shifts to the goal and away from others, kept states used again", async () => {
+  const states = ["--state-column", "type", "--start", UP, "--goal", DOWN];
+  const report = await results(args("shifts", ...states, "--mode", "cell", "--layer", "0", "--type", "overexpress"));
+  expect(report).toMatchObject({ cells: 2, pairs: 8, states: [UP, DOWN] });
+  const held = await readStates(`${path("shifts")}/states.safetensors`, toyConfig.width);
+  const vectors = await onCpu(async () =>
+    embed(await readModel(model), [cells[0], cells[2]], { layer: 0, mode: "cell", ends, tokensPerBatch: 99 }),
+  );
+  for (const [c, value] of (held.get(UP) ?? []).entries()) expect(Math.abs(value - (vectors[c] + vectors[c + 16]) / 2)).toBeLessThan(1e-6);
+  await results(["stats", path("shifts"), "--out", path("shifts.csv")]);
+  const { header, rows } = tableOf("shifts.csv");
+  expect(header.slice(4)).toEqual(["Shift_to_goal_end", "Goal_end_vs_random_pval", "Goal_end_FDR", "N_Detections", "Sig"]);
+  const genes = ofGenes(await wanted({ type: "overexpress", genes: "all" }, "cell", 0, [2, 0], held), 1);
+  for (const [, gene, , , shift] of rows) expect(Math.abs(Number(shift) - mean(genes.get(Number(gene)) ?? []))).toBeLessThan(1e-7);
+  // The other state as the goal; and the states out of the file.
+  await results(["stats", path("shifts"), "--goal", UP, "--out", path("back.csv")]);
+  await results(args("again", "--states", `${path("shifts")}/states.safetensors`, "--start", UP, "--goal", DOWN, "--state-column", "type", "--mode", "cell", "--layer", "0", "--type", "overexpress")); // biome-ignore format: one line
+  await results(["stats", path("again"), "--out", path("again.csv")]);
+  expect(readFileSync(path("again.csv"))).toEqual(readFileSync(path("shifts.csv")));
+});
+
+test("genes by symbol, id or from a file, one by one or together; the original's quirks and pickles", async () => {
+  expect(await results(args("list", "--genes", `a,${ensembl(5)}`, "--type", "overexpress", "--max-cells", "3"))).toMatchObject({
+    cells: 3,
+    pairs: 6,
+  });
+  writeFileSync(path("genes.txt"), "A\nF\n");
+  const group = await results(
+    args("group", "--genes", path("genes.txt"), "--as", "group", "--type", "overexpress", "--pickles", path("raw")),
+  );
+  expect(group).toMatchObject({ cells: 3, pairs: 3, pickles: [expect.stringMatching(/_cell_embs_dict_\[4, 9\]_raw\.pickle$/)] });
+  await results(["stats", path("group"), "--out", path("group.csv")]);
+  await results(["stats", path("raw"), "--dictionary", `${dataset}/dictionary`, "--out", path("raw.csv")]);
+  expect(tableOf("group.csv").rows.map((row) => row[2])).toEqual(["A+F", "A+F", "A+F"]);
+  expect(readFileSync(path("raw.csv"))).toEqual(readFileSync(path("group.csv")));
+  expect(await results(args("quirks", "--type", "overexpress", "--upstream-quirks"))).toMatchObject({ pairs: 7 });
+  expect(await results(args("inhibited", "--type", "inhibit", "--by", "2", "--genes", "A"))).toMatchObject({ pairs: 3 });
+});
+
+test("an anchor, affected genes, and a null run have their tables", async () => {
+  await results(args("anchored", "--anchor", "A"));
+  await results(["stats", path("anchored"), "--out", path("anchored.csv")]);
+  expect(tableOf("anchored.csv").header.slice(4, 9)).toEqual(["Anchor_shift", "Test_token_shift", "Sum_of_indiv_shifts", "Combo_shift", "Combo_minus_sum_shift"]); // biome-ignore format: one line
+  for (const [, , , , anchor, alone, sum, both, beyond] of tableOf("anchored.csv").rows.map((row) => row.map(Number))) {
+    expect(sum).toBeCloseTo(anchor + alone - 1, 12);
+    expect(beyond).toBeCloseTo(both - sum, 12);
+  }
+  await results(args("network", "--affected", "--mode", "cell"));
+  await results(["stats", path("network"), "--mode", "aggregate-gene-shifts", "--out", path("network.csv")]);
+  const { rows } = tableOf("network.csv");
+  expect(rows.slice(0, 6).map((row) => row[4])).toEqual(Array(6).fill("cell_emb"));
+  expect(rows.slice(6).every((row) => /^\d+$/.test(row[4]) && row[4] !== row[1])).toBe(true);
+  await results(["stats", path("network"), "--mode", "vs-null", "--null", path("deletions"), "--out", path("null.csv")]);
+  expect(tableOf("null.csv").rows).toHaveLength(6);
+});
+
+test("cells: filters, the first so many, a slice of the longest; each part of a run shared out", async () => {
+  expect(await results(args("filtered", "--filter", `type=${UP}`))).toMatchObject({ cells: 2, pairs: 8 });
+  expect(await results(args("first", "--max-cells", "1"))).toMatchObject({ cells: 1, pairs: 3 });
+  const parts = [await results(args("part-0", "--slice", "0:1")), await results(args("part-1", "--slice", "1:"))];
+  expect(parts.map(({ pairs }) => pairs)).toEqual([5, 5]);
 });
 
 test("without a dictionary genes have tokens only, and it says so; --dictionary gives them names", async () => {
   const [bare, nameless] = [await writeToy(path("bare.dataset"), cells, null), await writeRandomModel(path("nameless"), null)];
-  const given = ["perturb", bare, "--model", nameless, "--device", "cpu", "--out", path("bare.csv")];
-  const { status, stderr } = await geneformer(given);
+  const given = ["perturb", bare, "--model", nameless, "--device", "cpu"];
+  const { status, stderr } = await geneformer([...given, "--out", path("bare")]);
   expect(status, stderr).toBe(0);
   expect(stderr).toMatch(/^genes have no names: neither dataset nor model has a dictionary beside it; give --dictionary$/m);
-  expect(rowsOf("bare.csv")[1].slice(2, 4)).toEqual(["", ""]);
-  await results([...given, "--force", "--dictionary", `${dataset}/dictionary`]);
-  expect(readFileSync(path("bare.csv"), "utf8")).not.toMatch(/,,/);
-  // Names of the dataset's own dictionary, or else the model's.
-  await results(["perturb", bare, "--model", model, "--device", "cpu", "--out", path("models.csv")]);
-  expect(readFileSync(path("models.csv"))).toEqual(readFileSync(path("bare.csv")));
+  const said = await geneformer(["stats", path("bare"), "--out", path("bare.csv")]);
+  expect(said.stderr).toMatch(/genes have no names/);
+  expect(tableOf("bare.csv").rows[0].slice(2, 4)).toEqual(["", ""]);
+  await results(["stats", path("bare"), "--dictionary", `${dataset}/dictionary`, "--out", path("named.csv")]);
+  expect(readFileSync(path("named.csv"), "utf8")).not.toMatch(/,,/);
+  expect(await sentence([...given, "--genes", "A", "--out", path("refused")])).toMatch(/genes have no names; give --dictionary$/);
 });
 
-test("Ctrl-C leaves nothing", async () => {
+test("what it costs is said before it begins", async () => {
+  const { stderr } = await geneformer(args("said"));
+  expect(stderr).toMatch(
+    /^10 pairs of a gene and a cell in 3 cells: 13 forward passes of 5 tokens, \S+ TFLOP, \S+ [KM]B beside the model$/m,
+  );
+});
+
+test("Ctrl-C says what stays, and the run goes on", async () => {
   const stop = new AbortController();
-  const { status, stderr } = await geneformer(args("stopped.csv", "--raw", path("stopped-raw.csv")), stop.signal, (text) => {
-    if (/^device/.test(text)) stop.abort();
+  const stopped = await geneformer(args("stopped", "--tokens-per-shard", "6", "--tokens-per-batch", "6"), stop.signal, (text) => {
+    if (/forward passes/.test(text)) stop.abort();
   });
-  expect(status).toBe(130);
-  expect(stderr).toMatch(/geneformer perturb: stopped; nothing was written/);
-  expect(readdirSync(path("")).filter((file) => file.includes("stopped"))).toEqual([]);
+  expect(stopped.status).toBe(130);
+  expect(stopped.stderr).toMatch(/stopped; what is whole in ".*stopped" stays: go on with --resume/);
+  expect(await sentence(args("stopped", "--tokens-per-shard", "6", "--tokens-per-batch", "6"))).toMatch(/exists; go on with --resume/);
+  await results(args("stopped", "--tokens-per-shard", "6", "--tokens-per-batch", "6", "--resume"));
+  await results(["stats", path("stopped"), "--out", path("stopped.csv")]);
+  expect(tableOf("stopped.csv").rows.map((row) => row[1])).toEqual(tableOf("impact.csv").rows.map((row) => row[1]));
 });
 
 describe("is refused in one sentence, and writes nothing:", () => {
   const refused = async (given: string[], message: string | RegExp) => {
     const before = readdirSync(path("")).sort();
     const said = await sentence(given);
-    if (typeof message === "string") expect(said).toBe(`geneformer perturb: ${message}`);
+    if (typeof message === "string") expect(said).toContain(message);
     else expect(said).toMatch(message);
     expect(readdirSync(path("")).sort()).toEqual(before);
   };
+  const states = ["--state-column", "type", "--start", UP];
 
-  test("cells with nothing to compare", async () => {
+  test.each([
+    ["an unknown gene, with the nearest", ["--genes", "A,XYZ"], /the dictionary has not "XYZ"/],
+    ["a gene in no cell", ["--genes", "K"], "none of the 4 cells has K; leave it out, or choose other cells"],
+    ["an anchor in no cell", ["--anchor", "K"], "none of the 4 cells has K"],
+    ["a gene named twice", ["--genes", `A,${ensembl(0)}`], "is named twice, or under two names"],
+    ["no genes", ["--genes", ","], '"," names none'],
+    ["a group of all", ["--as", "group"], "--as group: a group is a list; give --genes"],
+    ["an anchor of a group", ["--genes", "A,B", "--as", "group", "--anchor", "C"], "--anchor: pairs are perturbed one after the other"],
+    [
+      "a state with no cells",
+      [...states, "--goal", "sideways"],
+      /no cell of ".*" has type "sideways"; there are "up", "down, or "reverse""/,
+    ],
+    ["a column that is not there", ["--state-column", "disease", "--start", "a", "--goal", "b"], 'has no column "disease"'],
+    ["a start without a goal", states, "give --start and --goal"],
+    ["a goal without states", ["--goal", "b"], "give the column of the states with --state-column"],
+    ["a state twice", [...states, "--goal", UP], "is named twice; start, goal and alternatives are different states"],
+    ["filters that leave nothing", ["--filter", "type=none"], /no cell is left after --filter type=none; there were 4/],
+    ["a slice beyond the cells", ["--slice", "7:9"], "no cell is left after --slice 7:9"],
+    ["a layer that is not there", ["--layer", "-9"], "layer: must be an integer from -2 to 0"],
+  ])("%s", (_, more, message) => refused(args("refused", ...more), message));
+
+  test("states of another model's width, of nothing, and of what is no number", async () => {
+    const given = (json: unknown) => {
+      writeFileSync(path("states.json"), JSON.stringify(json));
+      return args("refused", "--states", path("states.json"), "--start", "a", "--goal", "b");
+    };
+    writeFileSync(path("states.json"), "");
+    await refused(given({ a: [1, 2], b: [1, 2] }), /"a" of ".*states\.json" has 2 numbers, but the model is 16 wide/);
+    await refused(given({ a: Array(16).fill(1) }), 'has no state "b"; it has a');
+    await refused(given({ a: Array(16).fill(1), b: "far" }), '"b" is no list of numbers');
+    await refused(given({}), "holds none");
+  });
+
+  test("cells with nothing to compare; an output that exists", async () => {
     const lonely = await writeToy(path("lonely.dataset"), [[2, 5, 3]]);
     await refused(
-      ["perturb", lonely, "--model", model, "--device", "cpu", "--out", path("refused.csv")],
-      `"${lonely}": no cell has two genes or more; there is nothing to compare`,
+      ["perturb", lonely, "--model", model, "--device", "cpu", "--out", path("refused")],
+      "no cell has a gene to perturb, and another one that stays to be compared; choose other genes or cells",
     );
+    await refused(args("deletions"), "exists; go on with --resume, begin anew with --force, or choose another name");
+    await refused(["stats", path("deletions"), "--out", path("impact.csv")], /impact\.csv" exists; remove it/);
   });
 
-  test("an output that exists, or is no .csv", async () => {
-    await results(args("exists.csv", "--max-cells", "1"));
-    await refused(args("exists.csv"), /exists\.csv" exists; remove it/);
-    await refused(args("refused.csv", "--raw", path("exists.csv")), /exists\.csv" exists; remove it/);
-    for (const wrong of [args("refused.h5ad"), args("refused.csv", "--raw", path("raw.h5ad"))]) {
-      const { status, stderr } = await geneformer(wrong);
-      expect([status, stderr]).toEqual([2, expect.stringMatching(/\.h5ad' is invalid\. It must end in \.csv\.\n$/)]);
-    }
+  test("statistics of what has not what they need", async () => {
+    const stats = (run: string, ...more: string[]) => ["stats", path(run), "--out", path("refused.csv"), ...more];
+    await refused(stats("nowhere"), /nowhere/);
+    await refused(stats("deletions", "--mode", "goal-state-shift"), "was run without states");
+    await refused(stats("shifts", "--mode", "mixture-model"), "has shifts to states, not cosines");
+    await refused(stats("shifts", "--goal", "sideways"), 'has no state "sideways"');
+    await refused(stats("deletions", "--mode", "vs-null"), "give the run to compare with, --null");
+    await refused(stats("deletions", "--mode", "aggregate-data"), "it is for one gene, or one group");
+    await refused(stats("group", "--mode", "mixture-model"), "perturbed one group; take aggregate-data");
   });
-
-  test("a layer that is not there", () =>
-    refused(args("refused.csv", "--layer", "-9"), /^geneformer perturb: layer: must be an integer from -2 to 0/));
 
   test("a token beyond the vocabulary", async () => {
     const beyond = await writeToy(path("beyond.dataset"), [[2, 16, 5, 3]], null);
     await refused(
-      ["perturb", beyond, "--model", model, "--device", "cpu", "--out", path("refused.csv")],
+      ["perturb", beyond, "--model", model, "--device", "cpu", "--out", path("refused")],
       /^geneformer perturb: token 16 of ".*" is beyond the vocabulary of 16/,
     );
   });
 });
 
-test("other types of perturbation are wrong usage, not silence", async () => {
-  const { status, stderr } = await geneformer(args("refused.csv", "--type", "overexpress"));
-  expect([status, stderr]).toEqual([2, expect.stringMatching(/'overexpress' is invalid\. Allowed choices are delete\.\n$/)]);
+test("wrong usage is not silence", async () => {
+  for (const [more, message] of [
+    [["--type", "explode"], /'explode' is invalid\. Allowed choices are delete, overexpress, inhibit, activate\.\n$/],
+    [["--slice", "3"], /two numbers with ":" between them/],
+    [["--by", "4"], /from 1 to 3/],
+  ] as const) {
+    const { status, stderr } = await geneformer(args("refused", ...more));
+    expect([status, stderr]).toEqual([2, expect.stringMatching(message)]);
+  }
 });

@@ -12,7 +12,7 @@ const [NONE, BOTH]: [Ends, Ends] = [
 ];
 const whole = (genes: readonly number[], { cls, eos }: Ends) => [...(cls ? [2] : []), ...genes, ...(eos ? [3] : [])];
 const ends = fc.constantFrom(NONE, BOTH);
-const cells = fc.uniqueArray(fc.integer({ min: 4, max: 60 }), { minLength: 1, maxLength: 30 });
+const cells = fc.uniqueArray(fc.integer({ min: 4, max: 60 }), { minLength: 2, maxLength: 30 });
 
 /** The rankings that a perturbation makes of a cell, without special tokens. */
 const rankings = (genes: readonly number[], of: Ends, perturbation: Perturbation, longest = 2048) => {
@@ -124,6 +124,16 @@ describe("a list", () => {
       [10, 11],
     ]);
   });
+});
+
+test("where no gene would stay as it is, nothing is done", () => {
+  const count = (genes: readonly number[], perturbation: Perturbation) => rankings(genes, BOTH, perturbation).length;
+  expect([1, 2].map((length) => count([10, 11].slice(0, length), { type: "delete", genes: "all" }))).toEqual([0, 2]);
+  expect([2, 3].map((length) => count([10, 11, 12].slice(0, length), { type: "delete", genes: "all", anchor: 10 }))).toEqual([0, 2]);
+  expect(count([10, 11], { type: "delete", genes: [11, 10], as: "group" })).toBe(0);
+  expect(count([10, 11], { type: "overexpress", genes: [11, 10, 12], as: "group" })).toBe(0);
+  expect(count([10], { type: "overexpress", genes: [10, 12] })).toBe(1); // 12 is put in before 10
+  expect(count([10, 11], { type: "inhibit", genes: [10], anchor: 11 })).toBe(0);
 });
 
 test("what no longer fits falls off the end, <eos> stays, and the cell to compare with loses the same genes", () => {

@@ -1,0 +1,314 @@
+/** A run of perturbations on disk: results in shards as they are made, each whole or absent, and the way on after a break. */
+
+import { needs } from "../../src/shapes.ts";
+import type { Config } from "../config.ts";
+import { streamOf } from "../data/batches.ts";
+import { type ParquetColumn, parquetBytes, readParquet } from "../data/parquet.ts";
+import { exists, fileSource, list, readJson, refuseForeign, remove, writeWhole } from "../files.ts";
+import { type Geneformer, hiddenOf } from "../model.ts";
+import type { Move } from "./edit.ts";
+import { type Measure, type Outcome, perturb } from "./exact.ts";
+import { anchorOf, editsOf, type Perturbation, type Unit, unitsOf } from "./plan.ts";
+
+/** Cells to perturb, in order. */
+export interface Cells {
+  /** Which rows of a dataset. */
+  readonly rows: readonly number[];
+  tokens(row: number): ArrayLike<number>;
+}
+
+/** What a run is going to cost. */
+export interface Plan {
+  /** Cells that something is done to. */
+  readonly cells: number;
+  /** Rows of the result: a gene, or a group, of a cell. */
+  readonly pairs: number;
+  /** Cells that go through the model, perturbed or not, and their tokens. */
+  readonly passes: number;
+  readonly tokens: number;
+  /** Multiplications and additions, two to a product. */
+  readonly flop: number;
+  readonly shards: number;
+}
+
+/** Part of a run: units [from, to) of cells. */
+interface Shard {
+  readonly pairs: number;
+  /** Of the perturbed cells. */
+  readonly tokens: number;
+  readonly parts: readonly { readonly row: number; readonly from: number; readonly to: number }[];
+}
+
+/** Multiplications and additions of cells of these lengths through a model, up to a layer. */
+export function flopOf({ width: C, inner: F }: Config, layers: number, lengths: Iterable<number>): number {
+  let flop = 0;
+  for (const T of lengths) flop += layers * (2 * T * (4 * C * C + 2 * C * F) + 4 * T * T * C);
+  return flop;
+}
+
+const lengthAfter = (cell: ArrayLike<number>, moves: readonly Move[], longest: number): number => {
+  const change = moves.reduce((sum, { place, to }) => sum + Number(place < 0) - Number(to === null), 0);
+  return Math.min(cell.length + change, longest);
+};
+
+/** The shards of a run, cut where their tokens exceed a budget: the same for the same cells, so that a run goes on where it stopped. */
+export function* shardsOf(cells: Cells, perturbation: Perturbation, { ends }: Measure, config: Config, budget: number): Generator<Shard> {
+  let [parts, pairs, tokens]: [Shard["parts"][number][], number, number] = [[], 0, 0];
+  for (const row of cells.rows) {
+    const cell = cells.tokens(row);
+    let [from, at] = [0, 0];
+    for (const { moves } of unitsOf(cell, ends, perturbation)) {
+      at++;
+      pairs++;
+      for (const each of moves) tokens += lengthAfter(cell, each, config.length);
+      if (tokens < budget) continue;
+      yield { pairs, tokens, parts: [...parts, { row, from, to: at }] };
+      [parts, pairs, tokens, from] = [[], 0, 0, at];
+    }
+    if (at > from) parts.push({ row, from, to: at });
+  }
+  if (parts.length > 0) yield { pairs, tokens, parts };
+}
+
+/** What a run costs, without running it. @throws Error where there is nothing to do. */
+export function planOf(cells: Cells, perturbation: Perturbation, measure: Measure, config: Config, budget: number): Plan {
+  const layers = hiddenOf(config, measure.layer);
+  let [perturbed, pairs, passes, tokens, flop] = [0, 0, 0, 0, 0];
+  const pass = (length: number) => {
+    passes++;
+    tokens += length;
+    flop += flopOf(config, layers, [length]);
+  };
+  for (const row of cells.rows) {
+    const cell = cells.tokens(row);
+    const before = pairs;
+    for (const { moves } of unitsOf(cell, measure.ends, perturbation)) {
+      if (pairs++ === before) {
+        perturbed++;
+        pass(cell.length); // as it is
+        const anchor = anchorOf(cell, measure.ends, perturbation);
+        if (anchor) pass(lengthAfter(cell, anchor, config.length));
+      }
+      for (const each of moves) pass(lengthAfter(cell, each, config.length));
+    }
+  }
+  if (pairs === 0)
+    throw new Error("perturb: no cell has a gene to perturb, and another one that stays to be compared; choose other genes or cells");
+  let shards = 0;
+  for (const _ of shardsOf(cells, perturbation, measure, config, budget)) shards++;
+  return { cells: perturbed, pairs, passes, tokens, flop, shards };
+}
+
+/** The most bytes that a batch of perturbed cells holds at one time, beside the model. */
+export function memoryOf(model: Geneformer, { tokensPerBatch, layer }: Measure, longest: number): number {
+  const count = Math.max(1, Math.floor(tokensPerBatch / longest));
+  const cells = Array.from({ length: count }, () => new Uint32Array(longest));
+  return needs(() => model.encode(streamOf(cells, model.config, { gradients: false }), { layers: hiddenOf(model.config, layer) })).bytes;
+}
+
+/** By default a break costs no more than this: minutes on a cpu, seconds on a GPU. */
+export const TOKENS_PER_SHARD = 2_000_000;
+
+export interface RunOptions {
+  /** Tokens of perturbed cells in one shard: what a break can cost. */
+  readonly tokensPerShard: number;
+  /** What the run is, beyond perturbation and measure: which cells, which model. A run is resumed by the same only. */
+  readonly identity: Readonly<Record<string, unknown>>;
+  /** Go on with the run in the folder. */
+  readonly resume: boolean;
+  /** Begin anew in a folder where a run is. */
+  readonly force: boolean;
+  /** Pairs done of this run, those of earlier sessions included. It may throw, to stop. */
+  readonly onProgress?: (pairs: number) => void;
+}
+
+/** A run in a folder, as run.json describes it. */
+export interface Run {
+  readonly directory: string;
+  readonly perturbation: Perturbation;
+  /** Names of the states, in the order of effects; none: effects are cosines. */
+  readonly states: readonly string[];
+  readonly affected: boolean;
+  readonly plan: Plan;
+  readonly identity: Readonly<Record<string, unknown>>;
+}
+
+const RUN = "run.json";
+const FORMAT = 1;
+/** What a killed process leaves of a file that it was writing. */
+const PARTIAL = /^\..+\.partial-/;
+const nameOf = (kind: "pairs" | "genes", shard: number) => `${kind}-${String(shard).padStart(6, "0")}.parquet`;
+
+/** What stands for a group among the genes perturbed. */
+export const GROUP = -1;
+
+/** The columns of effects: a cosine, or a shift to each state; with an anchor also those of the anchor alone and of the gene alone. */
+export function effectColumns(states: readonly string[], anchored: boolean): string[] {
+  const names = states.length > 0 ? states.map((state) => `shift_${state}`) : ["cosine"];
+  return anchored ? names.flatMap((name) => [`${name}_anchor`, `${name}_gene`, name]) : names;
+}
+
+/**
+ * Perturb cells into a folder: `run.json`, and shard after shard `pairs-N.parquet` (a row for every gene of every cell: `cell`, `gene`, -1 for a group, and
+ * the effect) and, where asked for, `genes-N.parquet` (`cell`, `gene`, `affected`, `cosine`). A killed run loses the shard it was at; resumed, it ends as if nothing
+ * had happened, to the bit on the same device.
+ * @throws Error when the folder holds a run and neither `resume` nor `force` was asked for, or when the run to resume was another one.
+ */
+export async function runPerturbation(
+  model: Geneformer,
+  cells: Cells,
+  perturbation: Perturbation,
+  measure: Measure,
+  out: string,
+  { tokensPerShard, identity, resume, force, onProgress }: RunOptions,
+): Promise<Run> {
+  const { config } = model;
+  const plan = planOf(cells, perturbation, measure, config, tokensPerShard);
+  const states = Object.fromEntries([...(measure.states ?? [])].map(([name, vector]) => [name, Array.from(vector)]));
+  const { layer, mode, affected = false, tokensPerBatch } = measure;
+  const settings = { perturbation, layer, mode, affected, tokensPerBatch, tokensPerShard, states };
+  const described = { format: FORMAT, ...settings, identity, plan };
+  await refuseRun(out, { resume, force });
+  if (resume && (await exists(`${out}/${RUN}`))) sameRun(await readJson(`${out}/${RUN}`), described, out);
+  else if (force) await remove(out);
+  for (const name of (await exists(out)) ? await list(out) : []) if (PARTIAL.test(name)) await remove(`${out}/${name}`);
+  if (!(await exists(`${out}/${RUN}`))) await writeWhole(`${out}/${RUN}`, `${JSON.stringify(described)}\n`);
+
+  const names = effectColumns(Object.keys(states), perturbation.anchor !== undefined);
+  let [shard, done] = [0, 0];
+  for (const each of shardsOf(cells, perturbation, measure, config, tokensPerShard)) {
+    const path = `${out}/${nameOf("pairs", shard)}`;
+    if (!(await exists(path))) {
+      const before = done;
+      const made = await runShard(model, cells, perturbation, measure, each, names, (pair) => onProgress?.(before + pair));
+      if (affected) await writeWhole(`${out}/${nameOf("genes", shard)}`, await parquetBytes(made.genes));
+      await writeWhole(path, await parquetBytes(made.pairs)); // last: where it is, the shard is whole
+    }
+    done += each.pairs;
+    shard++;
+    onProgress?.(done);
+  }
+  return { directory: out, perturbation, states: Object.keys(states), affected, plan, identity };
+}
+
+/** @throws Error if something stands where a run is to go, unless it is a run, and to be resumed or replaced. */
+export async function refuseRun(out: string, { resume, force }: Pick<RunOptions, "resume" | "force">): Promise<void> {
+  if (!(await exists(out))) return;
+  await refuseForeign(out, [RUN]);
+  if (!resume && !force && (await list(out)).length > 0)
+    throw new Error(`perturb: "${out}" exists; go on with --resume, begin anew with --force, or choose another name`);
+}
+
+/** @throws Error naming what differs. */
+function sameRun(was: unknown, is: Readonly<Record<string, unknown>>, out: string): void {
+  const text = (value: unknown) => JSON.stringify(value);
+  const held = (was ?? {}) as Record<string, unknown>;
+  const differs = (a: Record<string, unknown>, b: Record<string, unknown>) =>
+    Object.keys(b).find((name) => text(a[name]) !== text(b[name]));
+  const other = differs(held, JSON.parse(text(is)) as Record<string, unknown>);
+  if (!other) return;
+  const part = [held[other], is[other]].every((value) => typeof value === "object" && value !== null && !Array.isArray(value))
+    ? differs(held[other] as Record<string, unknown>, is[other] as Record<string, unknown>)
+    : undefined;
+  const short = (value: unknown) => (text(value) ?? "nothing").slice(0, 100);
+  const [from, to] = part
+    ? [(held[other] as Record<string, unknown>)[part], (is[other] as Record<string, unknown>)[part]]
+    : [held[other], is[other]];
+  throw new Error(
+    `perturb: "${out}" was run with ${part ?? other} ${short(from)}, now it is ${short(to)}; resume with the same settings, or begin anew with --force`,
+  );
+}
+
+/** A shard's columns. */
+async function runShard(
+  model: Geneformer,
+  cells: Cells,
+  perturbation: Perturbation,
+  measure: Measure,
+  { parts, pairs, tokens }: Shard,
+  names: readonly string[],
+  onProgress: (pairs: number) => void,
+): Promise<{ pairs: ParquetColumn[]; genes: ParquetColumn[] }> {
+  const { ends } = measure;
+  const anchored = perturbation.anchor !== undefined;
+  const rows = new Int32Array(pairs);
+  const genes = new Int32Array(pairs);
+  const effects = names.map(() => new Float32Array(pairs));
+  const room = measure.affected ? tokens : 0; // every gene left of every copy is fewer
+  const affected = {
+    cell: new Int32Array(room),
+    gene: new Int32Array(room),
+    affected: new Int32Array(room),
+    cosine: new Float32Array(room),
+  };
+  let rowsOfGenes = 0;
+
+  const units: { row: number; unit: Unit }[] = [];
+  function* subjects() {
+    for (const { row, from, to } of parts) {
+      const cell = cells.tokens(row);
+      const chosen = [...unitsOf(cell, ends, perturbation)].slice(from, to);
+      for (const unit of chosen) units.push({ row, unit });
+      const anchor = anchorOf(cell, ends, perturbation);
+      const moves = [...(anchor ? [anchor] : []), ...chosen.flatMap((unit) => unit.moves)];
+      yield { row, cell, edits: editsOf(cell, ends, moves, model.config.length) };
+    }
+  }
+  // With an anchor, edits come as: the anchor, once a cell; then for each gene it alone, and both.
+  let [pair, row, anchor, alone]: [number, number, Outcome | null, Outcome | null] = [0, -1, null, null];
+  for await (const outcome of perturb(model, subjects(), measure)) {
+    if (anchored && outcome.row !== row) {
+      [row, anchor, alone] = [outcome.row, outcome, null];
+      continue;
+    }
+    if (anchored && !alone) {
+      alone = outcome;
+      continue;
+    }
+    const { unit } = units[pair];
+    rows[pair] = outcome.row;
+    genes[pair] = unit.gene ?? GROUP;
+    const values = outcome.effect.flatMap((value, s) =>
+      anchored ? [anchor?.effect[s] ?? Number.NaN, alone?.effect[s] ?? Number.NaN, value] : [value],
+    );
+    for (const [i, value] of values.entries()) effects[i][pair] = value;
+    for (const [i, token] of (outcome.genes?.tokens ?? []).entries()) {
+      affected.cell[rowsOfGenes] = outcome.row;
+      affected.gene[rowsOfGenes] = unit.gene ?? GROUP;
+      affected.affected[rowsOfGenes] = token;
+      affected.cosine[rowsOfGenes++] = outcome.genes?.cosines[i] ?? Number.NaN;
+    }
+    alone = null;
+    onProgress(++pair);
+  }
+  const column = (name: string, type: "i32" | "f32", data: ParquetColumn["data"]): ParquetColumn => ({ name, type, data });
+  return {
+    pairs: [column("cell", "i32", rows), column("gene", "i32", genes), ...names.map((name, i) => column(name, "f32", effects[i]))],
+    genes: Object.entries(affected).map(([name, data]) => column(name, name === "cosine" ? "f32" : "i32", data.subarray(0, rowsOfGenes))),
+  };
+}
+
+/** The run in a folder. @throws Error where there is none, or one that is damaged or not finished. */
+export async function readRun(directory: string): Promise<Run> {
+  if (!(await exists(`${directory}/${RUN}`)))
+    throw new Error(`perturb: "${directory}" holds no run (it has no ${RUN}); name the folder that perturb wrote`);
+  const held = (await readJson(`${directory}/${RUN}`)) as Record<string, unknown> | null;
+  if (held?.format !== FORMAT)
+    throw new Error(`perturb: "${directory}/${RUN}" has format ${JSON.stringify(held?.format)}; this version reads ${FORMAT}`);
+  const { perturbation, states, affected, plan, identity } = held as unknown as Omit<Run, "states"> & { states: Record<string, number[]> };
+  const run: Run = { directory, perturbation, states: Object.keys(states), affected, plan, identity };
+  const files = new Set(await list(directory));
+  let whole = 0;
+  while (files.has(nameOf("pairs", whole))) whole++;
+  if (whole < plan.shards)
+    throw new Error(`perturb: the run in "${directory}" stopped at ${whole} of ${plan.shards} shards; finish it with perturb --resume`);
+  return run;
+}
+
+/** The rows of a run's pairs, or of the genes they affected, shard after shard. */
+export async function* shardRows(
+  run: Run,
+  kind: "pairs" | "genes",
+): AsyncGenerator<ReadonlyMap<string, readonly (number | string | null)[]>> {
+  for (let shard = 0; shard < run.plan.shards; shard++) yield readParquet(await fileSource(`${run.directory}/${nameOf(kind, shard)}`));
+}
