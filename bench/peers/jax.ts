@@ -2,7 +2,19 @@
 
 import type { Arrays, Array as Jax } from "@jax-js/jax";
 import { decaysByDefault } from "../../nn/optimizer.ts";
-import { COMPARED_STEPS, type Contender, DECAY, type Encode, type Job, normsOf, RATE, rectangle, type Train, weightsOf } from "./task.ts";
+import {
+  COMPARED_STEPS,
+  type Contender,
+  DECAY,
+  type Encode,
+  type Job,
+  normsOf,
+  RATE,
+  rectangle,
+  refuse,
+  type Train,
+  weightsOf,
+} from "./task.ts";
 
 type Library = typeof import("@jax-js/jax");
 
@@ -37,6 +49,8 @@ function work(jax: Library, { task, inputs, weights }: Job): Omit<Contender, "de
   const given = (name: string, shape: readonly number[]) => np.array(inputs[name] as Float32Array).reshape(shape);
   const whole = (values: Int32Array) => np.array(values, { dtype: np.int32 });
   switch (task.kind) {
+    case "perturb":
+      return refuse("jax-js", task);
     case "matmul": {
       const [a, b] = [given("a", [task.m, task.k]), given("b", [task.k, task.n])];
       const product = jit((a: Jax, b: Jax) => np.matmul(a, b));

@@ -4,6 +4,8 @@ import { attention, matmul } from "../../autograd/ops.ts";
 import { inference, valueAndGrad } from "../../autograd/tape.ts";
 import { huggingFaceName, modelFromSafetensors } from "../../geneformer/checkpoint.ts";
 import { streamOf } from "../../geneformer/data/batches.ts";
+import { perturb } from "../../geneformer/perturb/exact.ts";
+import { editsOf, unitsOf } from "../../geneformer/perturb/plan.ts";
 import { parameters } from "../../nn/module.ts";
 import { AdamW } from "../../nn/optimizer.ts";
 import { calibrate } from "../../src/calibrate.ts";
@@ -12,7 +14,21 @@ import { type DeviceName, type OpenOptions, open } from "../../src/device.ts";
 import { needs } from "../../src/shapes.ts";
 import { index, segments, spansOf } from "../../src/stream.ts";
 import { integers, type Tensor, tensor } from "../../src/tensor.ts";
-import { COMPARED_STEPS, type Contender, DECAY, type Encode, type Job, normsOf, type Parts, RATE, type Train } from "./task.ts";
+import {
+  COMPARED_STEPS,
+  type Contender,
+  DECAY,
+  type Encode,
+  type Job,
+  normsOf,
+  type Parts,
+  type Perturb,
+  RATE,
+  type Train,
+} from "./task.ts";
+
+/** Of perturbed cells: what `perturb` takes on the command line. */
+const TOKENS_PER_BATCH = 8192;
 
 /** How ours is opened. */
 interface Ours extends Pick<OpenOptions, "precision" | "experimental"> {
@@ -33,7 +49,7 @@ interface Working extends Omit<Contender, "description"> {
   program(): unknown;
 }
 
-function work({ task, inputs, weights }: Job): Working {
+function work({ task, inputs, weights, threads }: Job): Working {
   switch (task.kind) {
     case "matmul": {
       const [a, b] = [tensor(inputs.a, [task.m, task.k]), tensor(inputs.b, [task.k, task.n])];
@@ -49,6 +65,8 @@ function work({ task, inputs, weights }: Job): Working {
       const stream = streamOf(cells(inputs.tokens as Int32Array, task), task.config, { gradients: false });
       return single("y", () => model.encode(stream));
     }
+    case "perturb":
+      return deletions({ task, inputs, weights, threads });
     case "train": {
       const model = modelFromSafetensors(weights, task.config);
       const stream = streamOf(cells(inputs.tokens as Int32Array, task), task.config);
@@ -87,6 +105,30 @@ function work({ task, inputs, weights }: Job): Working {
   }
 }
 
+/** Delete each gene of each cell. */
+function deletions({ task, inputs, weights }: Job & { readonly task: Perturb }): Working {
+  const { config } = task;
+  const model = modelFromSafetensors(weights, config);
+  const given = cells(inputs.tokens as Int32Array, task);
+  const states = new Map(["start", "goal"].map((name, i) => [name, inputs.states.subarray(i * config.width, (i + 1) * config.width)]));
+  const ends = { cls: false, eos: false };
+  const run = async (): Promise<Float32Array> => {
+    const subjects = given.map((cell, row) => {
+      const moves = [...unitsOf(cell, ends, { type: "delete", genes: "all" })].flatMap((unit) => unit.moves);
+      return { row, cell, edits: editsOf(cell, ends, moves, config.length) };
+    });
+    const shifts: number[] = [];
+    for await (const { effect } of perturb(model, subjects, { layer: -1, mode: "cell", ends, states, tokensPerBatch: TOKENS_PER_BATCH }))
+      shifts.push(...effect);
+    return Float32Array.from(shifts);
+  };
+  return {
+    program: () => model.encode(streamOf(given, config, { gradients: false })),
+    run: async () => void (await run()),
+    result: async () => ({ shifts: await run() }),
+  };
+}
+
 /** What computes one tensor from what is there. */
 function single(name: string, f: () => Tensor): Working {
   const once = async () => {
@@ -104,5 +146,5 @@ function single(name: string, f: () => Tensor): Working {
   };
 }
 
-const cells = (tokens: Int32Array, { lengths }: Encode | Train): Int32Array[] =>
+const cells = (tokens: Int32Array, { lengths }: Encode | Train | Perturb): Int32Array[] =>
   spansOf(lengths).map(([from, to]) => tokens.subarray(from, to));

@@ -23,6 +23,7 @@ except ImportError:
 
 COMPARED_STEPS, RATE, DECAY = 3, 1e-4, 0.01  # as in task.ts
 IGNORED = -100
+BATCH = int(os.environ.get("BATCH", 100))  # copies of a cell: the original's forward_batch_size
 
 
 def read(path):
@@ -82,7 +83,7 @@ class Restated(torch.nn.Module):
             scores = scores.masked_fill(~mask, float("-inf"))
         return scores.softmax(-1) @ v
 
-    def encode(self, tokens, attention):
+    def encode(self, tokens, attention, states=None):
         B, T = tokens.shape
         C, H = self.config["width"], self.config["heads"]
         mask = None if attention is None else attention.bool()[:, None, None, :]
@@ -91,6 +92,8 @@ class Restated(torch.nn.Module):
         x = x + self.weight(embeddings + "position_embeddings.weight")[:T] + self.weight(embeddings + "token_type_embeddings.weight")[0]
         x = self.norm(x, embeddings + "LayerNorm")
         for i in range(self.config["layers"]):
+            if states is not None:
+                states.append(x)
             layer = f"bert.encoder.layer.{i}."
             q, k, v = (
                 self.linear(x, layer + "attention.self." + part).view(B, T, H, C // H).transpose(1, 2) for part in ("query", "key", "value")
@@ -101,11 +104,18 @@ class Restated(torch.nn.Module):
             x = self.norm(self.linear(wide, layer + "output.dense") + x, layer + "output.LayerNorm")
         return x
 
-    def loss(self, tokens, attention, labels):
+    def logits(self, x):
         head = "cls.predictions."
-        x = F.relu(self.linear(self.encode(tokens, attention), head + "transform.dense"))
-        x = self.norm(x, head + "transform.LayerNorm")
-        logits = F.linear(x, self.weight("bert.embeddings.word_embeddings.weight"), self.weight(head + "bias"))
+        x = self.norm(F.relu(self.linear(x, head + "transform.dense")), head + "transform.LayerNorm")
+        return F.linear(x, self.weight("bert.embeddings.word_embeddings.weight"), self.weight(head + "bias"))
+
+    def hidden(self, tokens, attention, layer):
+        states = []
+        self.logits(self.encode(tokens, attention, states))
+        return states[layer]
+
+    def loss(self, tokens, attention, labels):
+        logits = self.logits(self.encode(tokens, attention))
         return F.cross_entropy(logits.view(-1, logits.shape[-1]), labels.view(-1), ignore_index=IGNORED)
 
     def parameters_by_name(self):
@@ -138,6 +148,9 @@ class HuggingFace:
 
     def encode(self, tokens, attention):
         return self.model.bert(input_ids=tokens, attention_mask=attention).last_hidden_state
+
+    def hidden(self, tokens, attention, layer):
+        return self.model(input_ids=tokens, attention_mask=attention, output_hidden_states=True).hidden_states[layer]
 
     def loss(self, tokens, attention, labels):
         return self.model(input_ids=tokens, attention_mask=attention, labels=labels).loss
@@ -249,7 +262,37 @@ class Train(Model):
         return {"losses": torch.tensor(losses), "norms": torch.stack(norms).cpu()}
 
 
-WORKS = {"matmul": Matmul, "encode": Encode, "train": Train}
+class Perturb(Model):
+    """In silico deletion as the original does it: copies of a cell in padded batches through the whole BertForMaskedLM, its head too."""
+
+    def __init__(self, task, inputs, weights, place):
+        super().__init__(task, inputs, weights, place)
+        self.states = inputs["states"].view(2, -1).to(place.device)
+        self.cells = [row[:length] for row, length in zip(self.tokens, task["lengths"])]
+        self.layer = task["config"]["layers"] - 1
+
+    def vectors(self, tokens):
+        with self.place.autocast():
+            return self.model.hidden(tokens, torch.ones_like(tokens), self.layer).mean(1)
+
+    @torch.no_grad()
+    def run(self):
+        cosines = lambda x: F.cosine_similarity(x[:, None].float(), self.states[None], dim=-1)
+        shifts = []
+        for cell in self.cells:
+            whole = cosines(self.vectors(cell[None]))
+            places = torch.arange(len(cell))
+            copies = torch.stack([cell[places != i] for i in range(len(cell))])
+            for batch in copies.split(BATCH):
+                shifts.append(cosines(self.vectors(batch)) - whole)
+        self.place.wait()
+        return torch.cat(shifts).cpu()
+
+    def result(self):
+        return {"shifts": self.run()}
+
+
+WORKS = {"matmul": Matmul, "encode": Encode, "train": Train, "perturb": Perturb}
 
 
 def probe():

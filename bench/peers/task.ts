@@ -34,7 +34,14 @@ export interface Train {
   readonly lengths: readonly number[];
 }
 
-export type Task = Matmul | Mix | Encode | Train;
+/** Every gene of every cell deleted, one at a time: how far each deletion shifts the cell to two states. A cell is the mean of its genes in the second last layer. */
+export interface Perturb {
+  readonly kind: "perturb";
+  readonly config: Config;
+  readonly lengths: readonly number[];
+}
+
+export type Task = Matmul | Mix | Encode | Train | Perturb;
 
 /** Settings of the optimizer, the same for everybody; the rest are PyTorch's defaults. */
 export const RATE = 1e-4;
@@ -43,7 +50,10 @@ export const DECAY = 0.01;
 /** Steps of training that are compared before any is timed. */
 export const COMPARED_STEPS = 3;
 
-/** Tensors by name. Cells come as `tokens` and, for training, `places` and `labels`: the places in the stream that are asked for, and what stood there. */
+/**
+ * Tensors by name. Cells come as `tokens` and, for training, `places` and `labels`: the places in the stream that are asked for, and what stood there; for
+ * perturbation with `states` [2, C].
+ */
 export type Inputs = Readonly<Record<string, Float32Array | Int32Array>>;
 export type Parts = Readonly<Record<string, Float32Array>>;
 
@@ -83,7 +93,7 @@ export function refuse(who: string, task: Task): never {
 }
 
 /** The length of all cells of a task whose cells are equally long. @throws Error where they are not. */
-export function rectangle(who: string, { lengths }: Encode | Train): readonly [cells: number, length: number] {
+export function rectangle(who: string, { lengths }: Encode | Train | Perturb): readonly [cells: number, length: number] {
   if (lengths.some((length) => length !== lengths[0])) throw new Error(`${who}: has no program for cells of unequal length here`);
   return [lengths.length, lengths[0]];
 }

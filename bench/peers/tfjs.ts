@@ -3,7 +3,19 @@
 import type { Save, Tensor, Variable } from "@tensorflow/tfjs";
 import type { Config } from "../../geneformer/config.ts";
 import { decaysByDefault } from "../../nn/optimizer.ts";
-import { COMPARED_STEPS, type Contender, DECAY, type Encode, type Job, normsOf, RATE, rectangle, type Train, weightsOf } from "./task.ts";
+import {
+  COMPARED_STEPS,
+  type Contender,
+  DECAY,
+  type Encode,
+  type Job,
+  normsOf,
+  RATE,
+  rectangle,
+  refuse,
+  type Train,
+  weightsOf,
+} from "./task.ts";
 
 type Tf = typeof import("@tensorflow/tfjs")["default"];
 
@@ -45,6 +57,8 @@ function work(tf: Tf, { task, inputs, weights }: Job): Omit<Contender, "descript
     result: async () => ({ y: await read(f) }),
   });
   switch (task.kind) {
+    case "perturb":
+      return refuse("tfjs", task);
     case "matmul": {
       const { m, n, k } = task;
       const [a, b] = [tf.tensor(inputs.a, [m, k]), tf.tensor(inputs.b, [k, n])];

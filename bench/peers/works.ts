@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { huggingFaceName, valuesOf } from "../../geneformer/checkpoint.ts";
 import { type Config, presets } from "../../geneformer/config.ts";
-import { readDataset } from "../../geneformer/data/dataset.ts";
+import { type Dataset, readDataset } from "../../geneformer/data/dataset.ts";
 import { tokenize } from "../../geneformer/data/tokenizer.ts";
 import { readVocabulary, SPECIAL } from "../../geneformer/data/vocabulary.ts";
 import { maskCell } from "../../geneformer/masking.ts";
@@ -88,25 +88,47 @@ const tiny: Work = {
   ],
 };
 
+/** Deletions of every gene of real cells, against the original's procedure. */
+const deletions = (cells: readonly ArrayLike<number>[]): Work => {
+  const lengths = cells.map(({ length }) => length);
+  return {
+    title: `perturb V1-10M: every gene of 5 cells of pbmc3k (${Math.min(...lengths)} to ${Math.max(...lengths)} genes) deleted, shifts to two states, 2 threads`,
+    task: { kind: "perturb", config: V1, lengths },
+    cells,
+    entrants: [
+      { name: OURS, opener: "ours", threads: 2 },
+      { name: "PyTorch", opener: "torch", threads: 2, atMost: 0.5 },
+    ],
+  };
+};
+
 /** Of random cells this many are masked: a share, at fixed distances. */
 const SHARE = 0.15;
 const CELLS = 16;
 
 /** Everything that is measured in Node. @param scratch a folder for tokenised cells. */
 export async function works(scratch: string): Promise<Work[]> {
+  const collections = await realCells(scratch);
   return [
     product(512, 512, 512),
     product(2048, 256, 1024),
     forward(1, 2048),
     forward(4, 512),
     training("training step V1-10M, 4 x 512, 15 % masked, 2 threads", [512, 512, 512, 512], 0.6),
-    ...(await realCells(scratch)).map(({ name, cells }) => {
+    ...collections.map(({ name, cells }) => {
       const lengths = cells.map(({ length }) => length);
       const range = `${Math.min(...lengths)} to ${Math.max(...lengths)} tokens`;
       return training(`training step V1-10M, 16 cells of ${name} (${range}), theirs padded, 2 threads`, lengths, 0.4, cells);
     }),
     tiny,
+    ...collections.flatMap(({ name, dataset }) => (name === "pbmc3k" ? [deletions(cellsOfAbout(500, dataset))] : [])),
   ];
+}
+
+/** The five cells whose numbers of genes are nearest. */
+function cellsOfAbout(genes: number, { lengths, tokens }: Dataset): Int32Array[] {
+  const rows = [...lengths.keys()].sort((a, b) => Math.abs(lengths[a] - genes) - Math.abs(lengths[b] - genes) || a - b);
+  return rows.slice(0, 5).map(tokens);
 }
 
 /** Forward passes of growing length, for a curve. */
@@ -133,7 +155,7 @@ export const pageWorks: readonly { readonly title: string; readonly task: Task; 
 ];
 
 /** Sixteen cells of each collection that lies beside the checkout; V1's model is 2,048 tokens long, V2's cells are cut there. */
-async function realCells(scratch: string): Promise<{ name: string; cells: Int32Array[] }[]> {
+async function realCells(scratch: string): Promise<{ name: string; dataset: Dataset; cells: Int32Array[] }[]> {
   const data = fileURLToPath(new URL("../../../shared/data/", import.meta.url));
   const found: { name: string; folder: string }[] = [];
   const covid = `${data}tokenized/covid_monocytes.dataset`;
@@ -148,7 +170,7 @@ async function realCells(scratch: string): Promise<{ name: string; cells: Int32A
     found.map(async ({ name, folder }) => {
       const dataset = await readDataset(folder);
       const rows = Key.from(0).permutation(dataset.length).subarray(0, CELLS);
-      return { name, cells: Array.from(rows, (row) => dataset.tokens(row).slice(0, V1.length)) };
+      return { name, dataset, cells: Array.from(rows, (row) => dataset.tokens(row).slice(0, V1.length)) };
     }),
   );
 }
@@ -181,6 +203,8 @@ function inputsOf(task: Task, cells?: readonly ArrayLike<number>[]): Inputs {
       .uniforms(length)
       .map((u) => SPECIAL.length + Math.floor(u * (vocabulary - SPECIAL.length)));
   const given = cells ?? task.lengths.map(drawn);
+  if (task.kind === "perturb")
+    return { tokens: Int32Array.from(given.flatMap((cell) => [...Array.from(cell)])), states: normals(0, 2 * task.config.width) };
   return task.kind === "encode" ? { tokens: Int32Array.from(given.flatMap((cell) => [...Array.from(cell)])) } : asked(task, given, key);
 }
 
