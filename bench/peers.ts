@@ -57,7 +57,7 @@ if (options.browser) {
   console.log(`wrote ${file}`);
 } else
   for (const work of await works(scratch)) {
-    if (words.length > 0 && !words.some((word) => work.title.includes(word))) continue;
+    if (words.length > 0 ? !words.some((word) => work.title.includes(word)) : work.long) continue;
     show(await run(work), sections);
   }
 if (options.save) save(sections);

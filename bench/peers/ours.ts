@@ -114,7 +114,7 @@ function deletions({ task, inputs, weights }: Job & { readonly task: Perturb }):
   const ends = { cls: false, eos: false };
   const run = async (): Promise<Float32Array> => {
     const subjects = given.map((cell, row) => {
-      const moves = [...unitsOf(cell, ends, { type: "delete", genes: "all" })].flatMap((unit) => unit.moves);
+      const moves = [...unitsOf(cell, ends, { type: "delete", genes: "all" })].flatMap((unit) => unit.moves).slice(0, task.deletions);
       return { row, cell, edits: editsOf(cell, ends, moves, config.length) };
     });
     const shifts: number[] = [];

@@ -34,11 +34,13 @@ export interface Train {
   readonly lengths: readonly number[];
 }
 
-/** Every gene of every cell deleted, one at a time: how far each deletion shifts the cell to two states. A cell is the mean of its genes in the second last layer. */
+/** Genes of every cell deleted, one at a time: how far each deletion shifts the cell to two states. A cell is the mean of its genes in the second last layer. */
 export interface Perturb {
   readonly kind: "perturb";
   readonly config: Config;
   readonly lengths: readonly number[];
+  /** Deletions in each cell: its first genes. */
+  readonly deletions: number;
 }
 
 export type Task = Matmul | Mix | Encode | Train | Perturb;

@@ -30,6 +30,8 @@ export interface Work {
   readonly task: Task;
   /** Tokens of each cell, where they are real; else they are drawn. */
   readonly cells?: readonly ArrayLike<number>[];
+  /** Half an hour a round: only when asked for by name. */
+  readonly long?: boolean;
   /** Ours first. */
   readonly entrants: readonly Entrant[];
 }
@@ -89,11 +91,14 @@ const tiny: Work = {
 };
 
 /** Deletions of every gene of real cells, against the original's procedure. */
-const deletions = (cells: readonly ArrayLike<number>[]): Work => {
+const deletions = (cells: readonly ArrayLike<number>[], each: number): Work => {
   const lengths = cells.map(({ length }) => length);
+  const range = `${Math.min(...lengths)} to ${Math.max(...lengths)} genes`;
+  const what = Number.isFinite(each) ? `${each} genes` : "every gene";
   return {
-    title: `perturb V1-10M: every gene of 5 cells of pbmc3k (${Math.min(...lengths)} to ${Math.max(...lengths)} genes) deleted, shifts to two states, 2 threads`,
-    task: { kind: "perturb", config: V1, lengths },
+    title: `perturb V1-10M: ${what} of each of 5 cells of pbmc3k (${range}) deleted, shifts to two states, 2 threads`,
+    long: !Number.isFinite(each),
+    task: { kind: "perturb", config: V1, lengths, deletions: Number.isFinite(each) ? each : V1.length },
     cells,
     entrants: [
       { name: OURS, opener: "ours", threads: 2 },
@@ -121,7 +126,9 @@ export async function works(scratch: string): Promise<Work[]> {
       return training(`training step V1-10M, 16 cells of ${name} (${range}), theirs padded, 2 threads`, lengths, 0.4, cells);
     }),
     tiny,
-    ...collections.flatMap(({ name, dataset }) => (name === "pbmc3k" ? [deletions(cellsOfAbout(500, dataset))] : [])),
+    ...collections.flatMap(({ name, dataset }) =>
+      name === "pbmc3k" ? [50, Number.POSITIVE_INFINITY].map((each) => deletions(cellsOfAbout(500, dataset), each)) : [],
+    ),
   ];
 }
 
