@@ -1,0 +1,96 @@
+/** Screening against exact passes, as the trial that it comes from: real cells, a random model, positions smooth along the rank. */
+
+import { readFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import { readModel } from "../../geneformer/checkpoint.ts";
+import { embed } from "../../geneformer/embed.ts";
+import type { Geneformer } from "../../geneformer/model.ts";
+import { type Measure, type Outcome, perturb, type Subject } from "../../geneformer/perturb/exact.ts";
+import { editsOf, type Perturbation, unitsOf } from "../../geneformer/perturb/plan.ts";
+import { screen } from "../../geneformer/perturb/screen.ts";
+import { freeParameters } from "../../nn/module.ts";
+import { onDevice } from "../devices.ts";
+
+const oracle = new URL("../../../shared/data/oracle/", import.meta.url);
+const none = { cls: false, eos: false };
+const GENES = 300;
+const CELLS = [0, 3, 7];
+
+/** Position embeddings smoothed along the rank by a normal distribution of 20 ranks, as large as before. */
+async function smooth(model: Geneformer): Promise<void> {
+  const { weight } = model.embeddings.position;
+  const [length, width] = weight.shape;
+  const rough = await weight.data();
+  const kernel = Array.from({ length: 121 }, (_, i) => Math.exp(-0.5 * ((i - 60) / 20) ** 2));
+  const total = kernel.reduce((a, b) => a + b, 0);
+  const made = new Float32Array(length * width);
+  for (let place = 0; place < length; place++)
+    for (let c = 0; c < width; c++)
+      made[place * width + c] =
+        kernel.reduce((sum, k, i) => sum + k * rough[Math.min(Math.max(place + i - 60, 0), length - 1) * width + c], 0) / total;
+  const deviation = (x: ArrayLike<number>) => Math.sqrt(Array.from(x).reduce((sum, v) => sum + v * v, 0) / x.length);
+  const scale = deviation(rough) / deviation(made);
+  weight.write(made.map((value) => value * scale));
+}
+
+const ranks = (values: readonly number[]) => {
+  const order = [...values.keys()].sort((a, b) => values[a] - values[b]);
+  const rank = new Array<number>(values.length);
+  for (const [i, at] of order.entries()) rank[at] = i;
+  return rank;
+};
+function spearman(a: readonly number[], b: readonly number[]): number {
+  const [x, y] = [ranks(a), ranks(b)];
+  const middle = (a.length - 1) / 2;
+  const product = (u: readonly number[], v: readonly number[]) => u.reduce((sum, value, i) => sum + (value - middle) * (v[i] - middle), 0);
+  return product(x, y) / Math.sqrt(product(x, x) * product(y, y));
+}
+const top = (values: readonly number[]) =>
+  new Set([...values.keys()].sort((a, b) => Math.abs(values[b]) - Math.abs(values[a])).slice(0, 50));
+
+onDevice("cpu", (device) => {
+  test.each([
+    ["delete", 0.998],
+    ["overexpress", 0.997],
+    ["inhibit", 0.99],
+    ["activate", 0.99],
+  ] as const)("%s: ranks of 300 estimates and of 300 exact shifts", async (type, least) => {
+    const model = await readModel(new URL("models/tiny_v1", oracle).pathname);
+    await smooth(model);
+    const { input_ids: ids } = JSON.parse(readFileSync(new URL("inputs/v1_12.json", oracle), "utf8")) as { input_ids: number[][] };
+    const vectors = await embed(model, ids.slice(0, 6), { layer: -1, mode: "cell", ends: none, tokensPerBatch: 8192 });
+    const goal = Float32Array.from({ length: 64 }, (_, c) => [0, 1, 2, 3, 4, 5].reduce((sum, i) => sum + vectors[i * 64 + c] / 6, 0));
+    const measure: Measure = { layer: -1, mode: "cell", ends: none, tokensPerBatch: 8192, states: new Map([["goal", goal]]) };
+    const kind: Perturbation = { type, genes: "all" };
+    const subjects = (): Subject[] =>
+      CELLS.map((row) => {
+        const cell = ids[row].slice(0, GENES);
+        return {
+          row,
+          cell,
+          edits: editsOf(
+            cell,
+            none,
+            [...unitsOf(cell, none, kind)].flatMap(({ moves }) => moves),
+            2048,
+          ),
+        };
+      });
+    const { live } = device().memory;
+    const collect = async (outcomes: AsyncIterable<Outcome>) => {
+      const all: Outcome[] = [];
+      for await (const outcome of outcomes) all.push(outcome);
+      return all;
+    };
+    const [exact, estimates] = [await collect(perturb(model, subjects(), measure)), await collect(screen(model, subjects(), measure))];
+    expect(device().memory.live).toBe(live);
+    expect(estimates.map(({ row, edit }) => [row, edit.genes])).toEqual(exact.map(({ row, edit }) => [row, edit.genes]));
+    for (const row of CELLS) {
+      const [a, b] = [exact, estimates].map((all) => all.filter((outcome) => outcome.row === row).map(({ effect }) => effect[0]));
+      const found = [...top(a)].filter((i) => top(b).has(i)).length;
+      expect(spearman(a, b)).toBeGreaterThan(least);
+      expect(found).toBeGreaterThanOrEqual(45);
+    }
+    freeParameters(model);
+  });
+});
