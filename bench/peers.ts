@@ -109,7 +109,8 @@ function show(section: Section, sections: Section[]): void {
 function save(sections: readonly Section[]): void {
   const circumstances: Circumstances = { date: today(), commit: commit(), machine: machine(), node: engine.version, rounds };
   const where = options.browser ? "browser" : `node${/\d+/.exec(engine.version)}`;
-  const name = `${here}results/peers-${where}-${today()}`;
+  const chosen = words.map((word) => `${word.replaceAll(/\W+/g, "-")}-`).join("");
+  const name = `${here}results/peers-${chosen}${where}-${today()}`;
   writeFileSync(`${name}.md`, markdown(sections, circumstances));
   writeFileSync(`${name}.json`, json(sections, circumstances));
   console.log(`wrote ${name}.md and .json`);

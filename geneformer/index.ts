@@ -44,7 +44,9 @@ export {
   readRun,
   runPerturbation,
 } from "./perturb/run.ts";
+export { type ScreenOptions, screen } from "./perturb/screen.ts";
 export { readStates, type StateOptions, stateEmbeddings, writeStates } from "./perturb/states.ts";
+export { screenAndVerify, smoothness, spearman, type Verification, type VerifyOptions } from "./perturb/verify.ts";
 export * from "./plot.ts";
 export * from "./pretrain.ts";
 export * from "./run.ts";

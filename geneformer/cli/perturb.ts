@@ -7,12 +7,14 @@ import { namesOf, tokensOf } from "../data/names.ts";
 import { DICTIONARY, type Vocabulary, writeVocabulary } from "../data/vocabulary.ts";
 import { longestFirst } from "../embed.ts";
 import { exists, readText } from "../files.ts";
+import type { Geneformer } from "../model.ts";
 import type { PerturbationType, Quartiles } from "../perturb/edit.ts";
 import type { Measure } from "../perturb/exact.ts";
 import type { Perturbation } from "../perturb/plan.ts";
 import { writePickles } from "../perturb/results.ts";
-import { memoryOf, planOf, refuseRun, runPerturbation, TOKENS_PER_SHARD } from "../perturb/run.ts";
+import { type Cells, memoryOf, type Plan, planOf, refuseRun, runPerturbation, TOKENS_PER_SHARD } from "../perturb/run.ts";
 import { readStates, rowsOf, stateEmbeddings, writeStates } from "../perturb/states.ts";
+import { screenAndVerify, smoothness } from "../perturb/verify.ts";
 import {
   type Context,
   calibration,
@@ -28,7 +30,7 @@ import {
   Stopped,
 } from "./command.ts";
 import { type ModelOptions, type Opened, openDevice, openModel, TOKENS_PER_BATCH } from "./model.ts";
-import { count, figure, megabytes } from "./terminal.ts";
+import { count, figure, megabytes, type Progress } from "./terminal.ts";
 
 interface Options extends ModelOptions {
   type: PerturbationType;
@@ -47,6 +49,9 @@ interface Options extends ModelOptions {
   slice?: [number, number];
   tokensPerShard: number;
   pickles?: string;
+  screen: boolean;
+  points?: number;
+  verify: number;
   upstreamQuirks: boolean;
   resume: boolean;
 }
@@ -87,6 +92,17 @@ export const command: Define = (program, context) => {
     .option("--dictionary <folder>", "the dictionary of the cells, where neither dataset nor model has one beside it")
     .option("--tokens-per-batch <number>", "tokens that run together at most", integer(1), TOKENS_PER_BATCH)
     .option("--tokens-per-shard <number>", "tokens between two files of results: what a break can cost", integer(1), TOKENS_PER_SHARD)
+    .option(
+      "--screen",
+      "estimate all shifts from a few passes a cell, then perturb exactly the strongest genes and a random control",
+      false,
+    )
+    .option("--verify <number>", "genes that --screen verifies: so many of the strongest, as many others", integer(1), 50)
+    .option(
+      "--points <number>",
+      "points between ranks that --screen averages over (default: 1, or 4 where the model's positions are rough)",
+      integer(1),
+    )
     .option("--pickles <folder>", "also the original's _raw.pickle files, there")
     .option("--upstream-quirks", "what the original does where it errs: a cell's first gene is never overexpressed", false)
     .option("--resume", "go on with the run in the folder", false)
@@ -103,11 +119,12 @@ export const command: Define = (program, context) => {
       "after",
       examples(
         "perturb cells.dataset --model run --type delete --genes all --max-cells 50 --out deletions",
-        "perturb cells.dataset --model V2-104M --type overexpress --state-column disease --start covid --goal normal --out shifts",
+        "perturb cells.dataset --model V2-104M --type overexpress --state-column disease --start covid --goal normal --screen --out shifts",
       ),
     )
     .action(async (path: string, options: Options) => {
-      await refuseRun(options.out, options);
+      const folders = options.screen ? [`${options.out}/screen`, `${options.out}/exact`] : [options.out];
+      for (const folder of folders) await refuseRun(folder, options);
       const on = await openDevice(options, context);
       const opened = await openModel(options.model, path, options.dictionary);
       const { model, dataset, vocabulary, ends } = opened;
@@ -135,6 +152,11 @@ export const command: Define = (program, context) => {
           slice: options.slice,
         },
       };
+      if (options.screen) {
+        await screened({ model, cells, perturbation, measure, plan, identity }, options, vocabulary, context);
+        on.close();
+        return;
+      }
       const bar = context.progress("Perturbing", plan.pairs, "pairs");
       const began = performance.now();
       const onProgress = (pairs: number) => {
@@ -169,6 +191,59 @@ export const command: Define = (program, context) => {
       on.close();
     });
 };
+
+/** Positions whose neighbours are less alike than this are rough: a point of the way between them says little of the rest. */
+const SMOOTH = 0.9;
+
+/** `--screen`: estimates of all, exact passes for some. */
+async function screened(
+  { model, cells, perturbation, measure, plan, identity }: Screened,
+  { out, tokensPerShard, resume, force, verify, points: asked }: Options,
+  vocabulary: Vocabulary | null,
+  context: Context,
+): Promise<void> {
+  if (!measure.states) throw new Error("--screen: shifts to states are screened; give --state-column, --start and --goal");
+  if (measure.affected) throw new Error("--screen: it is of cells; leave --affected to exact runs");
+  const longest = cells.rows.reduce((most, row) => Math.max(most, cells.tokens(row).length), 0);
+  const alike = await smoothness(model, longest);
+  const points = asked ?? (alike < SMOOTH ? 4 : 1);
+  context.say(
+    `neighbouring ranks of this model have a cosine of ${alike.toFixed(3)}${alike < SMOOTH ? ": rough, so that estimates may say little; see what the control says" : ""}; ${points} ${points === 1 ? "point" : "points"} between them`,
+  );
+  let bar: Progress | null = null;
+  const onStage = (stage: "screen" | "verify") => {
+    bar?.stop();
+    bar = stage === "screen" ? context.progress("Screening", plan.pairs, "pairs") : context.progress("Verifying", undefined, "pairs");
+  };
+  const onProgress = (pairs: number) => {
+    if (context.signal.aborted) throw new Stopped(`stopped; what is whole in "${out}" stays: go on with --resume`);
+    bar?.update(pairs);
+  };
+  const done = await screenAndVerify(model, cells, perturbation, measure, out, {
+    ...{ tokensPerShard, identity, resume, force, onProgress, onStage, verify, screen: { points } },
+  });
+  (bar as Progress | null)?.stop();
+  for (const folder of ["screen", "exact"])
+    if (vocabulary && !(await exists(`${out}/${folder}/${DICTIONARY}`)))
+      await writeVocabulary(vocabulary, `${out}/${folder}/${DICTIONARY}`);
+  const { run, ...said } = done;
+  context.report(
+    { out, pairs: plan.pairs, points, smoothness: alike, verifiedPairs: run.plan.pairs, ...said },
+    `${count(plan.pairs)} pairs of ${count(done.genes)} genes screened, ${figure(done.screenRate)} pairs/s; ${count(run.plan.pairs)} of ${count(done.top.length)} strongest and ${count(done.control.length)} other genes verified, ${figure(done.verifyRate)} pairs/s`,
+    `estimates and exact shifts: Spearman ${done.spearmanOfControl.toFixed(3)} over the random control, ${done.spearman.toFixed(3)} over all verified; exact is ${figure(done.slope)} times the estimate`,
+    `${count(done.missed)} of ${count(done.control.length)} control genes shift cells more than half of the strongest do`,
+    `wrote ${out}/screen and ${out}/exact; tables: geneformer stats ${out}/exact --out table.csv`,
+  );
+}
+
+interface Screened {
+  readonly model: Geneformer;
+  readonly cells: Cells;
+  readonly perturbation: Perturbation;
+  readonly measure: Measure;
+  readonly plan: Plan;
+  readonly identity: Readonly<Record<string, unknown>>;
+}
 
 /** Parser of "20:40". */
 function range(text: string): [number, number] {

@@ -14,6 +14,8 @@ export interface Perturbation {
   readonly as?: "each" | "group";
   /** A gene that is perturbed together with each of the others: only cells that have it. Effects are triples then: it alone, the other alone, both. */
   readonly anchor?: number;
+  /** Does overexpression put listed genes into cells that have them not? Default true. */
+  readonly insert?: boolean;
   /** What the original does where it errs: the top-ranked gene of a cell is never overexpressed. Default false. */
   readonly quirks?: boolean;
 }
@@ -31,7 +33,7 @@ export interface Unit {
  * it is, to be compared: where none would, there is no unit.
  */
 export function* unitsOf(cell: ArrayLike<number>, ends: Ends, perturbation: Perturbation): Generator<Unit> {
-  const { type, by = 1, genes, as = "each", anchor, quirks = false } = perturbation;
+  const { type, by = 1, genes, as = "each", anchor, insert = true, quirks = false } = perturbation;
   const [first, end] = genesOf(cell.length, ends);
   const move = (token: number, place: number): Move => ({
     token,
@@ -62,7 +64,7 @@ export function* unitsOf(cell: ArrayLike<number>, ends: Ends, perturbation: Pert
     return;
   }
   for (const { token, place } of listed) {
-    const does = place !== NEW || type === "overexpress";
+    const does = place !== NEW || (type === "overexpress" && insert);
     if (does && place !== anchored && stay(Number(place !== NEW) + Number(anchored !== undefined))) yield unit(token, place);
   }
 }

@@ -9,6 +9,7 @@ import { type Geneformer, hiddenOf } from "../model.ts";
 import type { Move } from "./edit.ts";
 import { type Measure, type Outcome, perturb } from "./exact.ts";
 import { anchorOf, editsOf, type Perturbation, type Unit, unitsOf } from "./plan.ts";
+import { type ScreenOptions, screen } from "./screen.ts";
 
 /** Cells to perturb, in order. */
 export interface Cells {
@@ -112,6 +113,8 @@ export const TOKENS_PER_SHARD = 2_000_000;
 export interface RunOptions {
   /** Tokens of perturbed cells in one shard: what a break can cost. */
   readonly tokensPerShard: number;
+  /** Estimates from a few passes a cell, instead of exact effects from one a pair: the points of the way between ranks. */
+  readonly screen?: ScreenOptions;
   /** What the run is, beyond perturbation and measure: which cells, which model. A run is resumed by the same only. */
   readonly identity: Readonly<Record<string, unknown>>;
   /** Go on with the run in the folder. */
@@ -160,13 +163,13 @@ export async function runPerturbation(
   perturbation: Perturbation,
   measure: Measure,
   out: string,
-  { tokensPerShard, identity, resume, force, onProgress }: RunOptions,
+  { tokensPerShard, screen: screened, identity, resume, force, onProgress }: RunOptions,
 ): Promise<Run> {
   const { config } = model;
   const plan = planOf(cells, perturbation, measure, config, tokensPerShard);
   const states = Object.fromEntries([...(measure.states ?? [])].map(([name, vector]) => [name, Array.from(vector)]));
   const { layer, mode, affected = false, tokensPerBatch } = measure;
-  const settings = { perturbation, layer, mode, affected, tokensPerBatch, tokensPerShard, states };
+  const settings = { perturbation, layer, mode, affected, tokensPerBatch, tokensPerShard, states, ...(screened && { screen: screened }) };
   const described = { format: FORMAT, ...settings, identity, plan };
   await refuseRun(out, { resume, force });
   if (resume && (await exists(`${out}/${RUN}`))) sameRun(await readJson(`${out}/${RUN}`), described, out);
@@ -180,7 +183,7 @@ export async function runPerturbation(
     const path = `${out}/${nameOf("pairs", shard)}`;
     if (!(await exists(path))) {
       const before = done;
-      const made = await runShard(model, cells, perturbation, measure, each, names, (pair) => onProgress?.(before + pair));
+      const made = await runShard(model, cells, perturbation, measure, each, names, screened, (pair) => onProgress?.(before + pair));
       if (affected) await writeWhole(`${out}/${nameOf("genes", shard)}`, await parquetBytes(made.genes));
       await writeWhole(path, await parquetBytes(made.pairs)); // last: where it is, the shard is whole
     }
@@ -227,6 +230,7 @@ async function runShard(
   measure: Measure,
   { parts, pairs, tokens }: Shard,
   names: readonly string[],
+  screened: ScreenOptions | undefined,
   onProgress: (pairs: number) => void,
 ): Promise<{ pairs: ParquetColumn[]; genes: ParquetColumn[] }> {
   const { ends } = measure;
@@ -256,7 +260,7 @@ async function runShard(
   }
   // With an anchor, edits come as: the anchor, once a cell; then for each gene it alone, and both.
   let [pair, row, anchor, alone]: [number, number, Outcome | null, Outcome | null] = [0, -1, null, null];
-  for await (const outcome of perturb(model, subjects(), measure)) {
+  for await (const outcome of screened ? screen(model, subjects(), measure, screened) : perturb(model, subjects(), measure)) {
     if (anchored && outcome.row !== row) {
       [row, anchor, alone] = [outcome.row, outcome, null];
       continue;

@@ -11,7 +11,7 @@ import { withDevice } from "../../src/device.ts";
 import { Key } from "../../src/key.ts";
 import { openReference } from "../../src/reference.ts";
 import { index, mostTiles, segments } from "../../src/stream.ts";
-import { scoped, type Tensor } from "../../src/tensor.ts";
+import { ones, scoped, type Tensor } from "../../src/tensor.ts";
 import { onDevices } from "../devices.ts";
 import { type Asked, cellsOf, config, type Outcome, outcome, packed } from "../small.ts";
 
@@ -58,6 +58,39 @@ onDevices((device, name) => {
         if (!(Math.abs(value - want[c][i]) <= 10 * tolerance)) expect.fail(`cell ${c}, value ${i}: ${value} but ${want[c][i]}`);
       });
     });
+
+  test("rows asked for are those of all: of the last layer, of one before, and of the embeddings", () =>
+    using(async (model) => {
+      const [counts, chosen] = [
+        [2, 1, 1, 3],
+        [0, 22, 25, 32, 33, 40, 72],
+      ];
+      for (const layers of [2, 1, 0]) {
+        const [all, some] = inference(() => {
+          const { stream } = packed(cells);
+          const at = { rows: index(chosen, 73, { gradients: false }), segments: segments(counts) };
+          return [model.encode(stream, { layers }), model.encode(stream, { layers, at })];
+        });
+        const [whole, rows] = [await all.data(), await some.data()];
+        for (const t of [all, some]) t.free();
+        const want = chosen.map((row) => [...whole.subarray(row * config.width, (row + 1) * config.width)]);
+        close(chosen.map((_, i) => [...rows.subarray(i * config.width, (i + 1) * config.width)]), want); // biome-ignore format: one line
+      }
+    }));
+
+  test("places given in the stead of ranks' embeddings, and gates of 1, change nothing", () =>
+    using(async (model) => {
+      const [plain, given] = scoped(() =>
+        inference(() => {
+          const { stream } = packed(cells);
+          const places = model.embeddings.position.forward(stream.positions);
+          return [model.encode(stream), model.encode(stream, { places, gate: ones([73]) })];
+        }),
+      );
+      const [a, b] = [[...(await plain.data())], [...(await given.data())]];
+      for (const t of [plain, given]) t.free();
+      close([b], [a]);
+    }));
 
   describe("nothing changes with", () => {
     test("the dead tail of a batch", () =>

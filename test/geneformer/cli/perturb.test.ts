@@ -140,6 +140,25 @@ test("an anchor, affected genes, and a null run have their tables", async () => 
   expect(tableOf("null.csv").rows).toHaveLength(6);
 });
 
+test("screening, then verifying: estimates of all, exact passes of some, and what they say of each other", async () => {
+  const states = ["--state-column", "type", "--start", UP, "--goal", DOWN];
+  const report = await results(args("screened", ...states, "--screen", "--verify", "2"));
+  expect(report).toMatchObject({ pairs: 8, genes: 6, points: 4 }); // a random model's ranks are rough
+  expect([report.top, report.control].map((genes) => (genes as number[]).length)).toEqual([2, 2]);
+  for (const [run, rows] of [
+    ["screen", 6],
+    ["exact", 4],
+  ] as const) {
+    // biome-ignore format: one line
+    await results(["stats", `${path("screened")}/${run}`, "--out", path(`${run}.csv`)]);
+    expect(tableOf(`${run}.csv`).rows).toHaveLength(rows);
+    expect(tableOf(`${run}.csv`).rows.every((row) => row[2] !== "")).toBe(true);
+  }
+  const { stderr } = await geneformer(args("screened", ...states, "--screen", "--verify", "2", "--resume", "--points", "4"));
+  expect(stderr).toMatch(/Spearman \S+ over the random control/);
+  expect(await sentence(args("screened", ...states, "--screen"))).toMatch(/screened\/screen" exists; go on with --resume/);
+});
+
 test("cells: filters, the first so many, a slice of the longest; each part of a run shared out", async () => {
   expect(await results(args("filtered", "--filter", `type=${UP}`))).toMatchObject({ cells: 2, pairs: 8 });
   expect(await results(args("first", "--max-cells", "1"))).toMatchObject({ cells: 1, pairs: 3 });
@@ -210,6 +229,13 @@ describe("is refused in one sentence, and writes nothing:", () => {
     ["a state twice", [...states, "--goal", UP], "is named twice; start, goal and alternatives are different states"],
     ["filters that leave nothing", ["--filter", "type=none"], /no cell is left after --filter type=none; there were 4/],
     ["a slice beyond the cells", ["--slice", "7:9"], "no cell is left after --slice 7:9"],
+    ["screening without states", ["--screen"], "--screen: shifts to states are screened; give --state-column, --start and --goal"],
+    ["screening of affected genes", [...states, "--goal", DOWN, "--screen", "--affected"], "leave --affected to exact runs"],
+    [
+      "screening of a group",
+      [...states, "--goal", DOWN, "--screen", "--genes", "A,B", "--as", "group"],
+      "genes are screened one at a time",
+    ],
     ["a layer that is not there", ["--layer", "-9"], "layer: must be an integer from -2 to 0"],
   ])("%s", (_, more, message) => refused(args("refused", ...more), message));
 

@@ -1,0 +1,125 @@
+/** Screen, then verify: estimates for every gene, exact passes for the strongest and for a random control, and what the two say of each other. */
+
+import { Key } from "../../src/key.ts";
+import type { Geneformer } from "../model.ts";
+import { mean } from "../stats/tables.ts";
+import type { Measure } from "./exact.ts";
+import type { Perturbation } from "./plan.ts";
+import { readResults } from "./results.ts";
+import { type Cells, type Run, type RunOptions, runPerturbation } from "./run.ts";
+
+/** Cosines of position embeddings of neighbouring ranks, their mean over the first ranks: near 1 for trained models, about 0 where positions are random. */
+export async function smoothness(model: Geneformer, ranks: number): Promise<number> {
+  const { weight } = model.embeddings.position;
+  const [length, width] = weight.shape;
+  const table = await weight.data();
+  const row = (i: number) => Float64Array.from({ length: width }, (_, c) => table[i * width + c]);
+  const dot = (a: Float64Array, b: Float64Array) => a.reduce((sum, x, c) => sum + x * b[c], 0);
+  const cosines: number[] = [];
+  for (let i = 0; i + 1 < Math.min(ranks, length); i++) {
+    const [a, b] = [row(i), row(i + 1)];
+    cosines.push(dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b)));
+  }
+  return mean(cosines);
+}
+
+export interface VerifyOptions extends RunOptions {
+  /** Genes to verify: so many of the strongest, and as many others at random. Default 50. */
+  readonly verify?: number;
+  readonly seed?: number;
+  /** A stage begins: the screening of all, the exact passes of some. */
+  readonly onStage?: (stage: "screen" | "verify", pairs: number) => void;
+}
+
+/** What verification said. */
+export interface Verification {
+  /** The finished exact run, of the genes verified. */
+  readonly run: Run;
+  /** Genes screened. */
+  readonly genes: number;
+  /** Strongest first, by the mean of their estimated shifts to the goal, whichever way. */
+  readonly top: readonly number[];
+  readonly control: readonly number[];
+  /** Spearman's rank correlation of estimated and exact mean shifts: over the control, which was drawn at random, and over all verified. */
+  readonly spearmanOfControl: number;
+  readonly spearman: number;
+  /** Exact shifts over estimated ones, by least squares through 0 over all verified: what to multiply estimates by. */
+  readonly slope: number;
+  /** Control genes whose exact shift is larger than that of the median top gene: a sign of what screening misses. */
+  readonly missed: number;
+  readonly screenSeconds: number;
+  readonly verifySeconds: number;
+  /** Pairs a second of each. */
+  readonly screenRate: number;
+  readonly verifyRate: number;
+}
+
+/** Ranks of values, equal ones sharing the mean of theirs. */
+function ranksOf(values: readonly number[]): number[] {
+  const sorted = [...values].sort((a, b) => a - b);
+  return values.map((value) => (sorted.indexOf(value) + sorted.lastIndexOf(value)) / 2);
+}
+
+/** Spearman's rank correlation; NaN where there is no order. */
+export function spearman(a: readonly number[], b: readonly number[]): number {
+  const [x, y] = [ranksOf(a), ranksOf(b)];
+  const [mx, my] = [mean(x), mean(y)];
+  const product = (u: readonly number[], mu: number, v: readonly number[], mv: number) =>
+    u.reduce((sum, value, i) => sum + (value - mu) * (v[i] - mv), 0);
+  return product(x, mx, y, my) / Math.sqrt(product(x, mx, x, mx) * product(y, my, y, my));
+}
+
+/**
+ * Screen all perturbations into `out`/screen, then perturb the strongest genes and a random control exactly into `out`.
+ * @param goal the state whose shifts order genes: the second of the states, unless there is one only.
+ */
+export async function screenAndVerify(
+  model: Geneformer,
+  cells: Cells,
+  perturbation: Perturbation,
+  measure: Measure,
+  out: string,
+  { verify = 50, seed = 0, screen = {}, onStage, ...options }: VerifyOptions,
+): Promise<Verification> {
+  if (perturbation.as === "group" || perturbation.anchor !== undefined)
+    throw new Error("screen: genes are screened one at a time; leave groups and anchors to exact runs");
+  const timed = async <T>(f: () => Promise<T>): Promise<readonly [T, number]> => {
+    const began = performance.now();
+    const made = await f();
+    return [made, (performance.now() - began) / 1000];
+  };
+  onStage?.("screen", 0);
+  const [screened, screenSeconds] = await timed(() =>
+    runPerturbation(model, cells, perturbation, measure, `${out}/screen`, { ...options, screen }),
+  );
+  const [, goal = [...(measure.states?.keys() ?? [])][0]] = [...(measure.states?.keys() ?? [])];
+  const effectsOf = async (directory: string) => (await readResults(directory)).effects.get(goal)?.genes ?? new Map<number, number[]>();
+  const estimates = new Map([...(await effectsOf(`${out}/screen`))].map(([gene, values]) => [gene, mean(values)]));
+
+  const ordered = [...estimates.keys()].sort((a, b) => Math.abs(estimates.get(b) ?? 0) - Math.abs(estimates.get(a) ?? 0) || a - b);
+  const [top, rest] = [ordered.slice(0, verify), ordered.slice(verify)];
+  const control = Array.from(Key.from(seed).permutation(rest.length).subarray(0, verify), (i) => rest[i]);
+  const verified: Perturbation = { ...perturbation, genes: [...top, ...control], as: "each", insert: perturbation.genes !== "all" };
+  onStage?.("verify", 0);
+  const [run, verifySeconds] = await timed(() => runPerturbation(model, cells, verified, measure, `${out}/exact`, options));
+
+  const exact = new Map([...(await effectsOf(run.directory))].map(([gene, values]) => [gene, mean(values)]));
+  const of = (means: ReadonlyMap<number, number>, genes: readonly number[]) => genes.map((gene) => means.get(gene) ?? Number.NaN);
+  const both = (genes: readonly number[]) => [of(estimates, genes), of(exact, genes)] as const;
+  const [[a, b], [ofControl, exactOfControl]] = [both([...top, ...control]), both(control)];
+  const strengths = top.map((gene) => Math.abs(exact.get(gene) ?? 0)).sort((x, y) => x - y);
+  return {
+    run,
+    genes: estimates.size,
+    top,
+    control,
+    spearman: spearman(a, b),
+    spearmanOfControl: spearman(ofControl, exactOfControl),
+    slope: a.reduce((sum, x, i) => sum + x * b[i], 0) / a.reduce((sum, x) => sum + x * x, 0),
+    missed: exactOfControl.filter((value) => Math.abs(value) > strengths[strengths.length >> 1]).length,
+    screenSeconds,
+    verifySeconds,
+    screenRate: screened.plan.pairs / screenSeconds,
+    verifyRate: run.plan.pairs / verifySeconds,
+  };
+}
