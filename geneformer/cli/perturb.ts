@@ -47,7 +47,7 @@ interface Options extends ModelOptions {
   stateCells?: number;
   filter: Map<string, string[]>;
   slice?: [number, number];
-  tokensPerShard: number;
+  tokensPerShard?: number;
   pickles?: string;
   screen: boolean;
   points?: number;
@@ -91,7 +91,11 @@ export const command: Define = (program, context) => {
     .option("--slice <from:to>", "of those, longest first, cells from (counted from 0) to (not included): to share a run out", range)
     .option("--dictionary <folder>", "the dictionary of the cells, where neither dataset nor model has one beside it")
     .option("--tokens-per-batch <number>", "tokens that run together at most", integer(1), TOKENS_PER_BATCH)
-    .option("--tokens-per-shard <number>", "tokens between two files of results: what a break can cost", integer(1), TOKENS_PER_SHARD)
+    .option(
+      "--tokens-per-shard <number>",
+      "tokens between two files of results: what a break can cost (default: a million, with --affected a quarter of it)",
+      integer(1),
+    )
     .option(
       "--screen",
       "estimate all shifts from a few passes a cell, then perturb exactly the strongest genes and a random control",
@@ -136,7 +140,8 @@ export const command: Define = (program, context) => {
       const cells = { rows, tokens: dataset.tokens };
       present(perturbation, rows, dataset, vocabulary);
 
-      const plan = planOf(cells, perturbation, measure, model.config, options.tokensPerShard);
+      const { resume, force, tokensPerShard = affected ? TOKENS_PER_SHARD / 4 : TOKENS_PER_SHARD } = options;
+      const plan = planOf(cells, perturbation, measure, model.config, tokensPerShard);
       const longest = rows.reduce((most, row) => Math.max(most, dataset.lengths[row]), 0);
       context.say(
         `${count(plan.pairs)} pairs of a gene and a cell in ${count(plan.cells)} cells: ${count(plan.passes)} forward passes of ${count(plan.tokens / plan.passes)} tokens, ${figure(plan.flop / 1e12)} TFLOP, ${megabytes(memoryOf(model, measure, longest))} beside the model`,
@@ -144,7 +149,8 @@ export const command: Define = (program, context) => {
       const identity = {
         dataset: dataset.fingerprint,
         model: await modelDigest(options.model),
-        device: `${on.name}: ${on.description}`,
+        device: on.name,
+        precision: options.precision,
         cells: {
           ...(options.start && { start: options.start }),
           filter: [...options.filter],
@@ -153,7 +159,7 @@ export const command: Define = (program, context) => {
         },
       };
       if (options.screen) {
-        await screened({ model, cells, perturbation, measure, plan, identity }, options, vocabulary, context);
+        await screened({ model, cells, perturbation, measure, plan, identity, tokensPerShard }, options, vocabulary, context);
         on.close();
         return;
       }
@@ -163,7 +169,6 @@ export const command: Define = (program, context) => {
         if (context.signal.aborted) throw new Stopped(`stopped; what is whole in "${options.out}" stays: go on with --resume`);
         bar.update(pairs);
       };
-      const { tokensPerShard, resume, force } = options;
       const run = await runPerturbation(model, cells, perturbation, measure, options.out, {
         ...{ tokensPerShard, identity, resume, force, onProgress },
       });
@@ -197,8 +202,8 @@ const SMOOTH = 0.9;
 
 /** `--screen`: estimates of all, exact passes for some. */
 async function screened(
-  { model, cells, perturbation, measure, plan, identity }: Screened,
-  { out, tokensPerShard, resume, force, verify, points: asked }: Options,
+  { model, cells, perturbation, measure, plan, identity, tokensPerShard }: Screened,
+  { out, resume, force, verify, points: asked }: Options,
   vocabulary: Vocabulary | null,
   context: Context,
 ): Promise<void> {
@@ -243,6 +248,7 @@ interface Screened {
   readonly measure: Measure;
   readonly plan: Plan;
   readonly identity: Readonly<Record<string, unknown>>;
+  readonly tokensPerShard: number;
 }
 
 /** Parser of "20:40". */

@@ -107,8 +107,8 @@ export function memoryOf(model: Geneformer, { tokensPerBatch, layer }: Measure, 
   return needs(() => model.encode(streamOf(cells, model.config, { gradients: false }), { layers: hiddenOf(model.config, layer) })).bytes;
 }
 
-/** By default a break costs no more than this: minutes on a cpu, seconds on a GPU. */
-export const TOKENS_PER_SHARD = 2_000_000;
+/** By default a break costs no more than this: a minute or so on a cpu, seconds on a GPU. With affected genes a quarter, as there is a row for each. */
+export const TOKENS_PER_SHARD = 1_000_000;
 
 export interface RunOptions {
   /** Tokens of perturbed cells in one shard: what a break can cost. */
