@@ -55,11 +55,11 @@ export const seed = (): Option =>
 /** `--out`, which a command that writes cannot do without. */
 export const out = (description: string, flags = "--out <path>"): Option => new Option(flags, description).makeOptionMandatory();
 
-/** Parser of the name of a file that is written in one format only. */
-export function ending(extension: string): (text: string) => string {
+/** Parser of the name of a file, whose ending says in what format it is written. */
+export function ending(...extensions: string[]): (text: string) => string {
   return (text) => {
-    if (text.endsWith(extension)) return text;
-    throw new InvalidArgumentError(`It must end in ${extension}.`);
+    if (extensions.some((extension) => text.endsWith(extension))) return text;
+    throw new InvalidArgumentError(`It must end in ${extensions.join(" or ")}.`);
   };
 }
 

@@ -2,8 +2,9 @@
 
 import { Option } from "commander";
 import { namesOf } from "../data/names.ts";
+import { parquetBytes, tableColumns } from "../data/parquet.ts";
 import { DICTIONARY, hasVocabulary, readVocabulary } from "../data/vocabulary.ts";
-import { refuseOverwrite, writeLines } from "../files.ts";
+import { refuseOverwrite, writeLines, writeWhole } from "../files.ts";
 import { type Effects, type Results, readResults } from "../perturb/results.ts";
 import {
   aggregateData,
@@ -44,7 +45,7 @@ export const command: Define = (program, context) => {
     .option("--null <run>", "the run that vs-null compares with")
     .option("--dictionary <folder>", "what genes are called (default: the dictionary in the run)")
     .option("--upstream-quirks", "number the components of a mixture by chance, as the original does", false)
-    .addOption(out("the table", "--out <file.csv>").argParser(ending(".csv")))
+    .addOption(out("the table, .csv or .parquet", "--out <file>").argParser(ending(".csv", ".parquet")))
     .addOption(force())
     .addHelpText("after", examples("stats deletions --out impact.csv", "stats shifts --mode goal-state-shift --out shifts.csv"))
     .action(async (run: string, options: Options) => {
@@ -53,7 +54,8 @@ export const command: Define = (program, context) => {
       const vocabulary = options.dictionary || (await hasVocabulary(dictionary)) ? await readVocabulary(dictionary) : null;
       const results = await readResults(run);
       const table = await tableOf(run, results, options, vocabulary);
-      await writeLines(options.out, csvLines(table.columns, table.rows, table.index), options);
+      if (options.out.endsWith(".csv")) await writeLines(options.out, csvLines(table.columns, table.rows, table.index), options);
+      else await writeWhole(options.out, await parquetBytes(tableColumns(table)), options);
       context.report(
         { out: options.out, mode: modeOf(results, options), pairs: results.pairs, rows: table.rows.length },
         `${modeOf(results, options)}: ${count(table.rows.length)} rows of ${count(results.pairs)} pairs of a gene and a cell`,

@@ -1,6 +1,7 @@
 /** Columns of numbers and words as Parquet files, which pandas, polars, R and DuckDB read. */
 
 import type { Source } from "../../nn/source.ts";
+import type { Table } from "../table.ts";
 
 /** A column: `i32` and `f32` take typed arrays; null where there is no value. */
 export interface ParquetColumn {
@@ -17,6 +18,15 @@ export async function parquetBytes(columns: readonly ParquetColumn[], about: Rea
   const columnData = columns.map(({ name, type, data }) => ({ name, type: TYPES[type], data: data as number[] }));
   const kvMetadata = Object.entries(about).map(([key, value]) => ({ key, value }));
   return new Uint8Array(parquetWriteBuffer({ columnData, kvMetadata, rowGroupSize: 100_000, createdBy: "geneformer-ts" }));
+}
+
+/** A table as the columns of a file; a column with a word in it is of words. */
+export function tableColumns({ columns, rows }: Table): ParquetColumn[] {
+  return columns.map((name, i) => {
+    const data = rows.map((row) => row[i]);
+    const words = data.some((field) => typeof field === "string");
+    return { name, type: words ? "string" : "f64", data: words ? data.map((field) => (field === null ? null : String(field))) : data };
+  });
 }
 
 /** What a Parquet file's columns hold, by name. @throws Error with the file's name where it is damaged. */

@@ -3,7 +3,9 @@
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { beforeAll, describe, expect, test } from "vitest";
 import { readModel } from "../../../geneformer/checkpoint.ts";
+import { readParquet } from "../../../geneformer/data/parquet.ts";
 import { type EmbeddingMode, embed } from "../../../geneformer/embed.ts";
+import { fileSource } from "../../../geneformer/files.ts";
 import { type Outcome, perturb } from "../../../geneformer/perturb/exact.ts";
 import { editsOf, type Perturbation, unitsOf } from "../../../geneformer/perturb/plan.ts";
 import { readStates } from "../../../geneformer/perturb/states.ts";
@@ -82,6 +84,16 @@ test("deletions, then the table of impact: names, means and cells of every gene"
     expect([gene, symbol, id, n]).toEqual([...name(Number(gene)), String(values.length)]);
     expect(Math.abs(Number(shift) - mean(values))).toBeLessThan(1e-7);
   }
+});
+
+test("a table as Parquet holds what the one as CSV does", async () => {
+  await results(["stats", path("deletions"), "--out", path("impact.parquet")]);
+  const columns = await readParquet(await fileSource(path("impact.parquet")));
+  const { header, rows } = tableOf("impact.csv");
+  expect([...columns.keys()]).toEqual(header.slice(1));
+  for (const [i, name] of header.slice(1).entries()) expect(columns.get(name)?.map(String)).toEqual(rows.map((row) => row[i + 1]));
+  const { status, stderr } = await geneformer(["stats", path("deletions"), "--out", path("impact.txt")]);
+  expect([status, stderr]).toEqual([2, expect.stringMatching(/It must end in \.csv or \.parquet\.\n$/)]);
 });
 
 test("states from labels in one command, shifts to the goal and away from others, kept states used again", async () => {
