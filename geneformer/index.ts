@@ -55,6 +55,7 @@ export { falseDiscoveryRates, rankSum, Sorted } from "./stats/ranks.ts";
 export {
   aggregateData,
   aggregateGeneShifts,
+  combinationShifts,
   combinations,
   type GeneShifts,
   goalStateShift,

@@ -9,6 +9,7 @@ import { type Effects, type Results, readResults } from "../perturb/results.ts";
 import {
   aggregateData,
   aggregateGeneShifts,
+  combinationShifts,
   combinations,
   goalStateShift,
   groupStateShift,
@@ -83,8 +84,7 @@ async function tableOf(run: string, results: Results, options: Options, vocabula
     const of = (part: (effects: Effects) => Shifts) => new Map(others.map(([state, each]) => [state, part(each)]));
     const toGoal = effects.get(goal) as Effects;
     if (toGoal.group.length > 0) return groupStateShift(toGoal.group, new Map(others.map(([state, each]) => [state, each.group])));
-    if (toGoal.pairs.size > 0)
-      throw new Error(`"${run}" has pairs with an anchor gene and states: of those perturb's own files are the table`);
+    if (toGoal.pairs.size > 0) return combinationShifts(toGoal.pairs, names);
     return goalStateShift(
       toGoal.genes,
       of(({ genes }) => genes),

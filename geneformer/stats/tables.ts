@@ -220,6 +220,24 @@ export function combinations(triples: Triples, names: Names, { original = false 
   ]);
 }
 
+/**
+ * Pairs with an anchor gene and states: how far the anchor, each gene, and the two together move cells to the goal, and what the two together do beyond the
+ * sum of what each does. Shifts add up as they are, where cosines do as their distances from 1.
+ */
+export function combinationShifts(triples: Triples, names: Names): Table {
+  const tokens = [...triples.keys()].sort((a, b) => a - b);
+  const columns = [
+    ...["Gene", "Gene_name", "Ensembl_ID", "Anchor_shift_to_goal_end", "Test_token_shift_to_goal_end", "Sum_of_indiv_shifts"],
+    ...["Combo_shift_to_goal_end", "Combo_minus_sum_shift", "N_Detections"],
+  ];
+  const rows = tokens.map((token) => {
+    const cells = triples.get(token) ?? [];
+    const [anchor, alone, both] = [0, 1, 2].map((k) => mean(cells.map((triple) => triple[k])));
+    return [...gene(token, names), anchor, alone, anchor + alone, both, both - anchor - alone, cells.length];
+  });
+  return sorted(columns, rows, [["Combo_shift_to_goal_end", -1]]);
+}
+
 /** Every cell's cosine when one gene, or one group, is perturbed. */
 export function aggregateData(cosines: ArrayLike<number>, name: string): Table {
   const rows = Array.from(cosines, (cosine) => [cosine, name]);

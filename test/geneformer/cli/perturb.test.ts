@@ -143,6 +143,16 @@ test("an anchor, affected genes, and a null run have their tables", async () => 
     expect(sum).toBeCloseTo(anchor + alone - 1, 12);
     expect(beyond).toBeCloseTo(both - sum, 12);
   }
+  await results(args("both", "--anchor", "A", "--state-column", "type", "--start", UP, "--goal", DOWN));
+  await results(["stats", path("both"), "--out", path("both.csv")]);
+  const { header, rows: pairs } = tableOf("both.csv");
+  expect(header.slice(4)).toEqual(["Anchor_shift_to_goal_end", "Test_token_shift_to_goal_end", "Sum_of_indiv_shifts", "Combo_shift_to_goal_end", "Combo_minus_sum_shift", "N_Detections"]); // biome-ignore format: one line
+  expect(pairs.map((row) => row[2]).sort()).toEqual(["B", "C", "D", "E", "F"]); // D in both cells
+  for (const [, , , , anchor, alone, sum, both, beyond] of pairs.map((row) => row.map(Number))) {
+    expect(sum).toBeCloseTo(anchor + alone, 12);
+    expect(beyond).toBeCloseTo(both - sum, 12);
+  }
+  expect(pairs.map((row) => Number(row[7]))).toEqual(pairs.map((row) => Number(row[7])).sort((a, b) => b - a));
   await results(args("network", "--affected", "--mode", "cell"));
   await results(["stats", path("network"), "--mode", "aggregate-gene-shifts", "--out", path("network.csv")]);
   const { rows } = tableOf("network.csv");
