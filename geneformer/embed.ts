@@ -5,7 +5,7 @@ import { inference } from "../autograd/tape.ts";
 import type { Values } from "../kernels/kernel.ts";
 import { ahead } from "../src/capture.ts";
 import { storageOf } from "../src/device.ts";
-import { index, inner } from "../src/stream.ts";
+import { index, inner, spansOf } from "../src/stream.ts";
 import type { Tensor } from "../src/tensor.ts";
 import { streamOf } from "./data/batches.ts";
 import type { Dataset } from "./data/dataset.ts";
@@ -42,12 +42,14 @@ export function endsOf(cells: Iterable<ArrayLike<number>>, version: "V1" | "V2" 
   return { cls: whole(cls, "<cls>"), eos: whole(eos, "<eos>") };
 }
 
+/** Where each cell begins in a stream of cells of these lengths. */
+export const firstRows = (lengths: readonly number[]): number[] => spansOf(lengths).map(([from]) => from);
+
 /** One vector a cell from hidden states in a stream of cells of these lengths.   x [N, C] -> [B, C] */
 export function pool(x: Tensor, lengths: readonly number[], mode: EmbeddingMode, { cls, eos }: Ends): Tensor {
   if (mode === "cell") return segmentMean(x, inner(lengths, Number(cls), Number(eos)));
   if (!cls) throw new Error("embed: these cells have no <cls> (V1 has none); use --mode cell");
-  const first = lengths.map((_, cell) => lengths.slice(0, cell).reduce((sum, length) => sum + length, 0));
-  return gather(x, index(first, x.shape[0], { gradients: false }));
+  return gather(x, index(firstRows(lengths), x.shape[0], { gradients: false }));
 }
 
 export interface EmbedOptions {

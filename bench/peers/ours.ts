@@ -19,6 +19,7 @@ import {
   type Contender,
   DECAY,
   type Encode,
+  type Inputs,
   type Job,
   normsOf,
   type Parts,
@@ -49,7 +50,7 @@ interface Working extends Omit<Contender, "description"> {
   program(): unknown;
 }
 
-function work({ task, inputs, weights, threads }: Job): Working {
+function work({ task, inputs, weights }: Job): Working {
   switch (task.kind) {
     case "matmul": {
       const [a, b] = [tensor(inputs.a, [task.m, task.k]), tensor(inputs.b, [task.k, task.n])];
@@ -66,7 +67,7 @@ function work({ task, inputs, weights, threads }: Job): Working {
       return single("y", () => model.encode(stream));
     }
     case "perturb":
-      return deletions({ task, inputs, weights, threads });
+      return deletions(task, inputs, weights);
     case "train": {
       const model = modelFromSafetensors(weights, task.config);
       const stream = streamOf(cells(inputs.tokens as Int32Array, task), task.config);
@@ -106,7 +107,7 @@ function work({ task, inputs, weights, threads }: Job): Working {
 }
 
 /** Delete each gene of each cell. */
-function deletions({ task, inputs, weights }: Job & { readonly task: Perturb }): Working {
+function deletions(task: Perturb, inputs: Inputs, weights: Uint8Array): Working {
   const { config } = task;
   const model = modelFromSafetensors(weights, config);
   const given = cells(inputs.tokens as Int32Array, task);
@@ -114,8 +115,8 @@ function deletions({ task, inputs, weights }: Job & { readonly task: Perturb }):
   const ends = { cls: false, eos: false };
   const run = async (): Promise<Float32Array> => {
     const subjects = given.map((cell, row) => {
-      const moves = [...unitsOf(cell, ends, { type: "delete", genes: "all" })].flatMap((unit) => unit.moves).slice(0, task.deletions);
-      return { row, cell, edits: editsOf(cell, ends, moves, config.length) };
+      const units = [...unitsOf(cell, ends, { type: "delete", genes: "all" })].slice(0, task.deletions);
+      return { row, cell, edits: editsOf(cell, ends, units, config.length) };
     });
     const shifts: number[] = [];
     for await (const { effect } of perturb(model, subjects, { layer: -1, mode: "cell", ends, states, tokensPerBatch: TOKENS_PER_BATCH }))

@@ -14,7 +14,6 @@ import {
   goalStateShift,
   groupStateShift,
   mixtureModel,
-  type Shifts,
   versusNull,
 } from "../stats/tables.ts";
 import { csvLines, type Table } from "../table.ts";
@@ -81,13 +80,17 @@ async function tableOf(run: string, results: Results, options: Options, vocabula
     if (goal === undefined || !effects.has(goal)) throw new Error(`--goal: "${run}" has no state "${goal}"; it has ${states}`);
     const start = [...effects.keys()][0];
     const others = [...effects].filter(([state]) => state !== goal && state !== start);
-    const of = (part: (effects: Effects) => Shifts) => new Map(others.map(([state, each]) => [state, part(each)]));
+    const alternatives = <T>(part: (effects: Effects) => T) => new Map(others.map(([state, each]) => [state, part(each)]));
     const toGoal = effects.get(goal) as Effects;
-    if (toGoal.group.length > 0) return groupStateShift(toGoal.group, new Map(others.map(([state, each]) => [state, each.group])));
+    if (toGoal.group.length > 0)
+      return groupStateShift(
+        toGoal.group,
+        alternatives(({ group }) => group),
+      );
     if (toGoal.pairs.size > 0) return combinationShifts(toGoal.pairs, names);
     return goalStateShift(
       toGoal.genes,
-      of(({ genes }) => genes),
+      alternatives(({ genes }) => genes),
       names,
     );
   }

@@ -7,7 +7,7 @@ import { storageOf } from "../../src/device.ts";
 import { index, segments } from "../../src/stream.ts";
 import type { Tensor } from "../../src/tensor.ts";
 import { streamOf } from "../data/batches.ts";
-import { batchesOf, type EmbeddingMode, type Ends, pool } from "../embed.ts";
+import { batchesOf, type EmbeddingMode, type Ends, firstRows, pool } from "../embed.ts";
 import { type Geneformer, hiddenOf, type Places } from "../model.ts";
 import { mean } from "../stats/tables.ts";
 import { type Edit, genesOf, NEW, original } from "./edit.ts";
@@ -84,8 +84,19 @@ const dot = (a: ArrayLike<number>, b: ArrayLike<number>): number => {
 };
 
 /** torch's CosineSimilarity: no norm counts as less than 1e-8. */
-function cosineOf(a: ArrayLike<number>, b: ArrayLike<number>): number {
+export function cosineOf(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return dot(a, b) / (Math.max(Math.sqrt(dot(a, a)), 1e-8) * Math.max(Math.sqrt(dot(b, b)), 1e-8));
+}
+
+/** Which of the hidden states is measured. @throws Error, or RangeError, for what cannot be measured of this model and these cells. */
+export function checkMeasure({ config }: Geneformer, { layer, mode, ends, states }: Measure): number {
+  if (mode === "cls" && !ends.cls) throw new Error("perturb: these cells have no <cls> (V1 has none); use --mode cell");
+  for (const [name, vector] of states ?? [])
+    if (vector.length !== config.width)
+      throw new RangeError(
+        `perturb: the state "${name}" has ${vector.length} numbers, but the model is ${config.width} wide; compute states with the same model`,
+      );
+  return hiddenOf(config, layer);
 }
 
 /** What a batch gives: a vector for each cell in it, where cells are compared as such; a cosine for each gene compared, where genes are. */
@@ -102,14 +113,8 @@ interface Read {
  */
 export async function* perturb(model: Geneformer, subjects: Iterable<Subject>, measure: Measure): AsyncGenerator<Outcome, void, undefined> {
   const { config } = model;
-  const { layer, mode, ends, states = new Map<string, ArrayLike<number>>(), affected = false, tokensPerBatch } = measure;
-  const layers = hiddenOf(config, layer);
-  if (mode === "cls" && !ends.cls) throw new Error("perturb: these cells have no <cls> (V1 has none); use --mode cell");
-  for (const [name, vector] of states)
-    if (vector.length !== config.width)
-      throw new RangeError(
-        `perturb: the state "${name}" has ${vector.length} numbers, but the model is ${config.width} wide; compute states with the same model`,
-      );
+  const { mode, ends, states = new Map<string, ArrayLike<number>>(), affected = false, tokensPerBatch } = measure;
+  const layers = checkMeasure(model, measure);
   const byVector = mode === "cls" || states.size > 0;
   const byGene = affected || !byVector;
   const pass = { layers, storage: storageOf(model.embeddings.word.weight.device) };
@@ -128,7 +133,8 @@ export async function* perturb(model: Geneformer, subjects: Iterable<Subject>, m
           { gradients: false },
         );
         const none = { genes: null, last: null };
-        if (!byGene && mode === "cls") return { vectors: model.encode(stream, { ...pass, at: firstOf(lengths) }), ...none };
+        if (!byGene && mode === "cls")
+          return { vectors: model.encode(stream, { ...pass, at: firstOf(lengths, stream.segments.rows) }), ...none };
         const x = model.encode(stream, pass);
         return { vectors: byVector ? pool(x, lengths, mode, ends) : null, ...(byGene ? geneCosines(x, before, batch, ends) : none) };
       });
@@ -168,15 +174,11 @@ export async function* perturb(model: Geneformer, subjects: Iterable<Subject>, m
   }
 }
 
-/** The first place of each cell. */
-function firstOf(lengths: readonly number[]): Places {
-  let at = 0;
-  const first = lengths.map((length) => {
-    at += length;
-    return at - length;
-  });
-  return { rows: index(first, at, { gradients: false }), segments: segments(lengths.map(() => 1)) };
-}
+/** The first place of each cell, in a stream of these lengths and so many rows. */
+const firstOf = (lengths: readonly number[], rows: number): Places => ({
+  rows: index(firstRows(lengths), rows, { gradients: false }),
+  segments: segments(lengths.map(() => 1)),
+});
 
 /**
  * The cosine of every gene compared, copy after copy; and the rows of the last cell that was no copy, for copies in the next batch.

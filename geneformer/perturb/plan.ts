@@ -69,15 +69,16 @@ export function* unitsOf(cell: ArrayLike<number>, ends: Ends, perturbation: Pert
   }
 }
 
-/** The anchor's edit alone, which stands before the units of a cell. */
-export function anchorOf(cell: ArrayLike<number>, ends: Ends, { type, by = 1, anchor }: Perturbation): readonly Move[] | null {
+/** The anchor alone, which stands before the units of a cell. */
+export function anchorOf(cell: ArrayLike<number>, ends: Ends, { type, by = 1, anchor }: Perturbation): Unit | null {
   if (anchor === undefined) return null;
   const [first, end] = genesOf(cell.length, ends);
   const place = Array.prototype.indexOf.call(cell, anchor, first);
-  return place < 0 || place >= end ? null : [{ token: anchor, place, to: rankAfter(type, place - first, end - first, by) }];
+  if (place < 0 || place >= end) return null;
+  return { gene: anchor, moves: [[{ token: anchor, place, to: rankAfter(type, place - first, end - first, by) }]] };
 }
 
-/** The edits of some of a cell's units. @param longest tokens that the model has places for. */
-export function* editsOf(cell: ArrayLike<number>, ends: Ends, moves: Iterable<readonly Move[]>, longest: number): Generator<Edit> {
-  for (const each of moves) yield edit(cell, ends, each, longest);
+/** The edits of units of a cell, one after the other. @param longest tokens that the model has places for. */
+export function* editsOf(cell: ArrayLike<number>, ends: Ends, units: Iterable<Unit>, longest: number): Generator<Edit> {
+  for (const { moves } of units) for (const each of moves) yield edit(cell, ends, each, longest);
 }

@@ -34,6 +34,17 @@ function put<K, V>(map: Map<K, V[]>, key: K, value: V): void {
   else map.set(key, [value]);
 }
 
+type Network = Map<number, Map<number | typeof CELL, Moments>>;
+
+/** What is known of one gene's effect on another, or on the cell. */
+function momentsOf(network: Network, perturbed: number, affected: number | typeof CELL): Moments {
+  const of = network.get(perturbed) ?? new Map<number | typeof CELL, Moments>();
+  network.set(perturbed, of);
+  const moments = of.get(affected) ?? new Moments();
+  of.set(affected, moments);
+  return moments;
+}
+
 /** The results in a folder: a finished run of ours, or the original's pickles. @throws Error where there are none. */
 export async function readResults(directory: string): Promise<Results> {
   return (await exists(`${directory}/run.json`)) ? ofRun(await readRun(directory)) : ofPickles(directory);
@@ -60,26 +71,19 @@ async function ofRun(run: Run): Promise<Results> {
 }
 
 async function affectedOf(run: Run, effects: Effects | undefined): Promise<GeneShifts> {
-  const shifts = new Map<number, Map<number | typeof CELL, Moments>>();
-  const moments = (perturbed: number, affected: number | typeof CELL): Moments => {
-    const of = shifts.get(perturbed) ?? new Map<number | typeof CELL, Moments>();
-    shifts.set(perturbed, of);
-    const held = of.get(affected) ?? new Moments();
-    of.set(affected, held);
-    return held;
-  };
-  for (const [gene, values] of effects?.genes ?? []) for (const value of values) moments(gene, CELL).add(value);
+  const shifts: Network = new Map();
+  for (const [gene, values] of effects?.genes ?? []) for (const value of values) momentsOf(shifts, gene, CELL).add(value);
   if (run.affected)
     for await (const rows of shardRows(run, "genes")) {
       const [genes, affected, cosines] = ["gene", "affected", "cosine"].map((name) => rows.get(name) as readonly number[]);
-      for (const [i, gene] of genes.entries()) moments(gene, affected[i]).add(cosines[i]);
+      for (const [i, gene] of genes.entries()) momentsOf(shifts, gene, affected[i]).add(cosines[i]);
     }
   return shifts;
 }
 
 async function ofPickles(directory: string): Promise<Results> {
   const effects = new Map<string, Effects>();
-  const shifts = new Map<number, Map<number | typeof CELL, Moments>>();
+  const shifts: Network = new Map();
   let [group, pairs]: [readonly number[], number] = [[], 0];
   const add = ({ genes, affected, values }: Entry, into: Effects) => {
     if (genes.length > 1) group = genes;
@@ -88,11 +92,7 @@ async function ofPickles(directory: string): Promise<Results> {
       else if (genes.length > 1) into.group.push(value);
       else {
         if (affected === CELL) put(into.genes, genes[0], value);
-        const of = shifts.get(genes[0]) ?? new Map<number | typeof CELL, Moments>();
-        shifts.set(genes[0], of);
-        const moments = of.get(affected) ?? new Moments();
-        of.set(affected, moments);
-        moments.add(value);
+        momentsOf(shifts, genes[0], affected).add(value);
       }
       if (affected === CELL) pairs++;
     }

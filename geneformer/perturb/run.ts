@@ -88,7 +88,7 @@ export function planOf(cells: Cells, perturbation: Perturbation, measure: Measur
         perturbed++;
         pass(cell.length); // as it is
         const anchor = anchorOf(cell, measure.ends, perturbation);
-        if (anchor) pass(lengthAfter(cell, anchor, config.length));
+        for (const each of anchor?.moves ?? []) pass(lengthAfter(cell, each, config.length));
       }
       for (const each of moves) pass(lengthAfter(cell, each, config.length));
     }
@@ -254,8 +254,7 @@ async function runShard(
       const chosen = [...unitsOf(cell, ends, perturbation)].slice(from, to);
       for (const unit of chosen) units.push({ row, unit });
       const anchor = anchorOf(cell, ends, perturbation);
-      const moves = [...(anchor ? [anchor] : []), ...chosen.flatMap((unit) => unit.moves)];
-      yield { row, cell, edits: editsOf(cell, ends, moves, model.config.length) };
+      yield { row, cell, edits: editsOf(cell, ends, anchor ? [anchor, ...chosen] : chosen, model.config.length) };
     }
   }
   // With an anchor, edits come as: the anchor, once a cell; then for each gene it alone, and both.

@@ -18,7 +18,7 @@ import { type Tensor, tensor } from "../../src/tensor.ts";
 import { batchesOf } from "../embed.ts";
 import { type Geneformer, hiddenOf, type Stream } from "../model.ts";
 import { type Edit, genesOf, NEW } from "./edit.ts";
-import type { Measure, Outcome, Subject } from "./exact.ts";
+import { checkMeasure, type Measure, type Outcome, type Subject } from "./exact.ts";
 
 export interface ScreenOptions {
   /** Points on the way between ranks that gradients are averaged over. Default 1, which is half of it. */
@@ -88,6 +88,7 @@ export async function* screen(
 ): AsyncGenerator<Outcome, void, undefined> {
   const { config } = model;
   const { states = new Map<string, ArrayLike<number>>(), tokensPerBatch } = measure;
+  checkMeasure(model, measure);
   if (states.size === 0) throw new Error("screen: shifts to states are screened; give states, or perturb exactly");
   if (!(Number.isInteger(points) && points > 0)) throw new RangeError(`screen: points must be a positive integer; got ${points}`);
   const table = await model.embeddings.position.weight.data();

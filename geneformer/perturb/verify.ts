@@ -2,8 +2,9 @@
 
 import { Key } from "../../src/key.ts";
 import type { Geneformer } from "../model.ts";
+import { Sorted } from "../stats/ranks.ts";
 import { mean } from "../stats/tables.ts";
-import type { Measure } from "./exact.ts";
+import { cosineOf, type Measure } from "./exact.ts";
 import type { Perturbation } from "./plan.ts";
 import { readResults } from "./results.ts";
 import { type Cells, type Run, type RunOptions, runPerturbation } from "./run.ts";
@@ -13,13 +14,8 @@ export async function smoothness(model: Geneformer, ranks: number): Promise<numb
   const { weight } = model.embeddings.position;
   const [length, width] = weight.shape;
   const table = await weight.data();
-  const row = (i: number) => Float64Array.from({ length: width }, (_, c) => table[i * width + c]);
-  const dot = (a: Float64Array, b: Float64Array) => a.reduce((sum, x, c) => sum + x * b[c], 0);
-  const cosines: number[] = [];
-  for (let i = 0; i + 1 < Math.min(ranks, length); i++) {
-    const [a, b] = [row(i), row(i + 1)];
-    cosines.push(dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b)));
-  }
+  const row = (i: number) => table.subarray(i * width, (i + 1) * width);
+  const cosines = Array.from({ length: Math.min(ranks, length) - 1 }, (_, i) => cosineOf(row(i), row(i + 1)));
   return mean(cosines);
 }
 
@@ -54,10 +50,13 @@ export interface Verification {
   readonly verifyRate: number;
 }
 
-/** Ranks of values, equal ones sharing the mean of theirs. */
+/** Ranks of values from 0, equal ones sharing the mean of theirs. */
 function ranksOf(values: readonly number[]): number[] {
-  const sorted = [...values].sort((a, b) => a - b);
-  return values.map((value) => (sorted.indexOf(value) + sorted.lastIndexOf(value)) / 2);
+  const sorted = new Sorted(values);
+  return values.map((value) => {
+    const [below, atMost] = sorted.around(value);
+    return (below + atMost - 1) / 2;
+  });
 }
 
 /** Spearman's rank correlation; NaN where there is no order. */

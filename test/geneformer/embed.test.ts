@@ -5,11 +5,9 @@ import { describe, expect, test } from "vitest";
 import { inference } from "../../autograd/tape.ts";
 import { streamOf } from "../../geneformer/data/batches.ts";
 import { batchesOf, type EmbedOptions, embed, endsOf, longestFirst } from "../../geneformer/embed.ts";
-import { Geneformer } from "../../geneformer/model.ts";
-import { freeParameters } from "../../nn/module.ts";
-import { Key } from "../../src/key.ts";
+import type { Geneformer } from "../../geneformer/model.ts";
 import { onDevice } from "../devices.ts";
-import { datasetOf, toyCells, toyConfig } from "./toy.ts";
+import { datasetOf, toyCells, toyConfig, usingToy } from "./toy.ts";
 
 const none = { cls: false, eos: false };
 const both = { cls: true, eos: true };
@@ -68,13 +66,7 @@ test("the longest cell first, cells of one length as they stood", () => {
 });
 
 onDevice("cpu", (device) => {
-  const using = async (f: (model: Geneformer) => Promise<void>) => {
-    const model = new Geneformer(toyConfig, Key.from(3));
-    const { live } = device().memory;
-    await f(model);
-    expect(device().memory.live).toBe(live);
-    freeParameters(model);
-  };
+  const using = usingToy(device, 3);
   const cells = toyCells(9);
   const bare = toyCells(9, { ends: false });
   const options: EmbedOptions = { layer: -1, mode: "cell", ends: both, tokensPerBatch: 64 };

@@ -1,5 +1,6 @@
 /** A vocabulary, a model and cells that can be learnt in seconds, in memory or as a folder: what the tests of pretraining and of the commands share. */
 
+import { expect } from "vitest";
 import { modelFiles, writeModel } from "../../geneformer/checkpoint.ts";
 import type { Config } from "../../geneformer/config.ts";
 import { type Dataset, writeDataset } from "../../geneformer/data/dataset.ts";
@@ -7,7 +8,7 @@ import { makeVocabulary, type Vocabulary } from "../../geneformer/data/vocabular
 import { Geneformer } from "../../geneformer/model.ts";
 import { type PretrainOptions, pretrainDefaults } from "../../geneformer/pretrain.ts";
 import { freeParameters } from "../../nn/module.ts";
-import { choose, use } from "../../src/device.ts";
+import { choose, type Device, use } from "../../src/device.ts";
 import { Key } from "../../src/key.ts";
 
 export const ensembl = (i: number): string => `ENSG${String(i).padStart(11, "0")}`;
@@ -118,6 +119,17 @@ export async function randomWeights(config: Config = toyConfig): Promise<Uint8Ar
   freeParameters(model);
   return file;
 }
+
+/** Runs f with a toy model on the current device, and sees that f leaves as much memory held as before. */
+export const usingToy =
+  (device: () => Device, seed = 4) =>
+  async (f: (model: Geneformer) => Promise<void>): Promise<void> => {
+    const model = new Geneformer(toyConfig, Key.from(seed));
+    const { live } = device().memory;
+    await f(model);
+    expect(device().memory.live).toBe(live);
+    freeParameters(model);
+  };
 
 /** Run f with a cpu device of its own as the current one. */
 export async function onCpu<T>(f: () => Promise<T>): Promise<T> {

@@ -42,8 +42,7 @@ async function tokensOf(version: "v1" | "v2", ids: readonly string[]): Promise<n
 
 function subjectsOf(cells: readonly (readonly number[])[], ends: Ends, perturbation: Perturbation, longest = 2048): Subject[] {
   return cells.map((cell, row) => {
-    const moves = [...unitsOf(cell, ends, perturbation)].flatMap((unit) => unit.moves);
-    return { row, cell, edits: editsOf(cell, ends, moves, longest) };
+    return { row, cell, edits: editsOf(cell, ends, unitsOf(cell, ends, perturbation), longest) };
   });
 }
 
@@ -158,7 +157,7 @@ test.each(["v1", "v2"] as const)("overflow of %s: the cell to compare with is as
     const genes = Array.from({ length: absent }, (_, i) => 20_000 + i);
     const got = cells.map((cell) => {
       const [unit] = unitsOf(cell, ends, { type: "overexpress", genes, as: "group" });
-      const [edit] = editsOf(cell, ends, unit.moves, 24);
+      const [edit] = editsOf(cell, ends, [unit], 24);
       expect(edit.tokens.slice(Number(ends.cls), Number(ends.cls) + absent)).toEqual(genes);
       expect(edit.tokens.at(-1)).toBe(ends.eos ? cell.at(-1) : edit.tokens.at(-1));
       return [cell.length, edit.tokens.length, original(cell, ends, edit.fallen).length];

@@ -68,12 +68,7 @@ onDevice("cpu", (device) => {
         return {
           row,
           cell,
-          edits: editsOf(
-            cell,
-            none,
-            [...unitsOf(cell, none, kind)].flatMap(({ moves }) => moves),
-            2048,
-          ),
+          edits: editsOf(cell, none, unitsOf(cell, none, kind), 2048),
         };
       });
     const { live } = device().memory;

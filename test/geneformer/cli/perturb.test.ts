@@ -46,8 +46,7 @@ const wanted = (
     const loaded = await readModel(model);
     const all: Outcome[] = [];
     const subjects = rows.map((row) => {
-      const moves = [...unitsOf(cells[row], ends, kind)].flatMap((unit) => unit.moves);
-      return { row, cell: cells[row], edits: editsOf(cells[row], ends, moves, toyConfig.length) };
+      return { row, cell: cells[row], edits: editsOf(cells[row], ends, unitsOf(cells[row], ends, kind), toyConfig.length) };
     });
     for await (const outcome of perturb(loaded, subjects, { mode, layer, ends, tokensPerBatch: 8192, states })) all.push(outcome);
     return all;

@@ -111,7 +111,7 @@ describe("a list", () => {
       [10, 13, 14],
     ]);
     expect(rankings(genes, BOTH, { ...anchored, type: "overexpress" })[3].tokens[1]).toEqual([12, 14, 10, 11, 13]);
-    expect(anchorOf(whole(genes, BOTH), BOTH, anchored)).toEqual([{ token: 12, place: 3, to: null }]);
+    expect(anchorOf(whole(genes, BOTH), BOTH, anchored)).toEqual({ gene: 12, moves: [[{ token: 12, place: 3, to: null }]] });
     expect(rankings(genes, BOTH, { ...anchored, anchor: 40 })).toEqual([]);
     expect(anchorOf(whole(genes, BOTH), BOTH, { ...anchored, anchor: 3 })).toBeNull(); // <eos> is no gene
   });

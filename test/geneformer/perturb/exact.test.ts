@@ -3,23 +3,16 @@
 import { expect, test } from "vitest";
 import { inference } from "../../../autograd/tape.ts";
 import { streamOf } from "../../../geneformer/data/batches.ts";
-import { Geneformer } from "../../../geneformer/model.ts";
+import type { Geneformer } from "../../../geneformer/model.ts";
 import { edit, type PerturbationType } from "../../../geneformer/perturb/edit.ts";
 import { type Measure, type Outcome, perturb, type Subject } from "../../../geneformer/perturb/exact.ts";
 import { editsOf, type Perturbation, unitsOf } from "../../../geneformer/perturb/plan.ts";
-import { freeParameters } from "../../../nn/module.ts";
 import { Key } from "../../../src/key.ts";
 import { onDevice } from "../../devices.ts";
-import { toyConfig } from "../toy.ts";
+import { toyConfig, usingToy } from "../toy.ts";
 
 onDevice("cpu", (device) => {
-  const using = async (f: (model: Geneformer) => Promise<void>) => {
-    const model = new Geneformer(toyConfig, Key.from(4));
-    const { live } = device().memory;
-    await f(model);
-    expect(device().memory.live).toBe(live);
-    freeParameters(model);
-  };
+  const using = usingToy(device);
   const ends = { cls: true, eos: true };
   const cells = [
     [2, 9, 4, 14, 7, 11, 12, 5, 3],
@@ -31,7 +24,7 @@ onDevice("cpu", (device) => {
     of.map((cell, row) => ({
       row,
       cell,
-      edits: editsOf(cell, ends, [...unitsOf(cell, ends, perturbation)].flatMap(({ moves }) => moves), longest), // biome-ignore format: one line
+      edits: editsOf(cell, ends, unitsOf(cell, ends, perturbation), longest), // biome-ignore format: one line
     }));
   const outcomes = async (model: Geneformer, given: Iterable<Subject>, how: Measure): Promise<Outcome[]> => {
     const all: Outcome[] = [];

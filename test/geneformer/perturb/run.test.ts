@@ -3,7 +3,7 @@
 import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { Geneformer } from "../../../geneformer/model.ts";
+import type { Geneformer } from "../../../geneformer/model.ts";
 import { type Measure, perturb } from "../../../geneformer/perturb/exact.ts";
 import { parseEntries, readEntries } from "../../../geneformer/perturb/pickles.ts";
 import { editsOf, type Perturbation, unitsOf } from "../../../geneformer/perturb/plan.ts";
@@ -18,11 +18,10 @@ import {
   shardRows,
   shardsOf,
 } from "../../../geneformer/perturb/run.ts";
-import { freeParameters } from "../../../nn/module.ts";
 import { Key } from "../../../src/key.ts";
 import { onDevice } from "../../devices.ts";
 import { scratch } from "../data/scratch.ts";
-import { toyCells, toyConfig } from "../toy.ts";
+import { toyCells, toyConfig, usingToy } from "../toy.ts";
 
 const path = scratch();
 const ends = { cls: true, eos: true };
@@ -38,12 +37,16 @@ const rowsOf = async (run: Run, kind: "pairs" | "genes" = "pairs") => {
 };
 const names = (folder: string) => readdirSync(path(folder)).sort();
 
-onDevice("cpu", () => {
-  const using = async (f: (model: Geneformer) => Promise<void>) => {
-    const model = new Geneformer(toyConfig, Key.from(4));
-    await f(model);
-    freeParameters(model);
-  };
+/** The outcomes of all cells, each cell by itself. */
+async function* oneByOne(model: Geneformer, perturbation: Perturbation) {
+  for (const row of cells.rows) {
+    const edits = editsOf(tokens[row], ends, unitsOf(tokens[row], ends, perturbation), toyConfig.length);
+    yield* perturb(model, [{ row, cell: tokens[row], edits }], measure);
+  }
+}
+
+onDevice("cpu", (device) => {
+  const using = usingToy(device);
 
   test("a row for every gene of every cell, in order, in as many shards as planned", () =>
     using(async (model) => {
@@ -58,16 +61,7 @@ onDevice("cpu", () => {
       ]);
       const rows = await rowsOf(await readRun(path("whole")));
       const want: number[][] = [];
-      for (const row of cells.rows) {
-        const edits = editsOf(
-          tokens[row],
-          ends,
-          [...unitsOf(tokens[row], ends, all)].flatMap(({ moves }) => moves),
-          20,
-        );
-        for await (const { edit, effect } of perturb(model, [{ row, cell: tokens[row], edits }], measure))
-          want.push([row, edit.genes[0], effect[0]]);
-      }
+      for await (const { row, edit, effect } of oneByOne(model, all)) want.push([row, edit.genes[0], effect[0]]);
       expect(rows.map((row) => row.slice(0, 2))).toEqual(want.map((row) => row.slice(0, 2)));
       for (const [i, [, , value]] of rows.entries()) expect(Math.abs((value as number) - want[i][2])).toBeLessThan(1e-6);
     }));
@@ -165,16 +159,7 @@ onDevice("cpu", () => {
         await runPerturbation(model, cells, kind, measure, path("anchored"), { ...options, tokensPerShard: 25 });
         const alone = new Map<string, number>();
         for (const genes of [all, { type: "delete", genes: [6] } as const])
-          for (const row of cells.rows) {
-            const edits = editsOf(
-              tokens[row],
-              ends,
-              [...unitsOf(tokens[row], ends, genes)].flatMap(({ moves }) => moves),
-              20,
-            );
-            for await (const { edit, effect } of perturb(model, [{ row, cell: tokens[row], edits }], measure))
-              alone.set(`${row} ${edit.genes[0]}`, effect[0]);
-          }
+          for await (const { row, edit, effect } of oneByOne(model, genes)) alone.set(`${row} ${edit.genes[0]}`, effect[0]);
         const rows = (await rowsOf(await readRun(path("anchored")))) as number[][];
         expect(rows.length).toBe(cells.rows.filter((row) => tokens[row].includes(6)).reduce((sum, row) => sum + tokens[row].length - 3, 0));
         for (const [row, gene, anchor, single, both] of rows) {

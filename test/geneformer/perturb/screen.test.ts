@@ -6,20 +6,18 @@ import { cosine, gather, mul, segmentMean, sub, sum } from "../../../autograd/op
 import { inference } from "../../../autograd/tape.ts";
 import { streamOf } from "../../../geneformer/data/batches.ts";
 import type { EmbeddingMode } from "../../../geneformer/embed.ts";
-import { Geneformer } from "../../../geneformer/model.ts";
 import type { Measure, Outcome, Subject } from "../../../geneformer/perturb/exact.ts";
 import { editsOf, type Perturbation, unitsOf } from "../../../geneformer/perturb/plan.ts";
 import { readResults } from "../../../geneformer/perturb/results.ts";
 import type { RunOptions } from "../../../geneformer/perturb/run.ts";
 import { screen } from "../../../geneformer/perturb/screen.ts";
 import { screenAndVerify, smoothness, spearman } from "../../../geneformer/perturb/verify.ts";
-import { freeParameters } from "../../../nn/module.ts";
 import { Key } from "../../../src/key.ts";
 import { index, inner } from "../../../src/stream.ts";
 import { type Tensor, tensor } from "../../../src/tensor.ts";
 import { onDevice } from "../../devices.ts";
 import { scratch } from "../data/scratch.ts";
-import { toyCells, toyConfig } from "../toy.ts";
+import { toyCells, toyConfig, usingToy } from "../toy.ts";
 
 const path = scratch();
 const ends = { cls: true, eos: true };
@@ -34,16 +32,9 @@ const weighted = (mean: Tensor, own: Tensor, genes: number, t: number): Tensor =
 
 // In f64: a difference across a relu's kink is no slope, so steps must be small.
 onDevice("reference", (device) => {
-  const using = async (f: (model: Geneformer) => Promise<void>) => {
-    const model = new Geneformer(toyConfig, Key.from(4));
-    const { live } = device().memory;
-    await f(model);
-    expect(device().memory.live).toBe(live);
-    freeParameters(model);
-  };
+  const using = usingToy(device);
   const subject = (perturbation: Perturbation): Subject => {
-    const moves = [...unitsOf(cell, ends, perturbation)].flatMap((unit) => unit.moves);
-    return { row: 0, cell, edits: editsOf(cell, ends, moves, toyConfig.length) };
+    return { row: 0, cell, edits: editsOf(cell, ends, unitsOf(cell, ends, perturbation), toyConfig.length) };
   };
   const outcomes = async (of: AsyncIterable<Outcome>) => {
     const all: Outcome[] = [];
@@ -104,8 +95,11 @@ onDevice("reference", (device) => {
     using(async (model) => {
       const cells = toyCells(5);
       const subjects = cells.map((tokens, row): Subject => {
-        const moves = [...unitsOf(tokens, ends, { type: "overexpress", genes: "all" })].flatMap((unit) => unit.moves);
-        return { row, cell: tokens, edits: [...editsOf(tokens, ends, moves, toyConfig.length)] };
+        return {
+          row,
+          cell: tokens,
+          edits: [...editsOf(tokens, ends, unitsOf(tokens, ends, { type: "overexpress", genes: "all" }), toyConfig.length)],
+        };
       });
       const run = (tokensPerBatch: number, points?: number) =>
         outcomes(screen(model, subjects, { ...measure, tokensPerBatch }, { points }));
