@@ -167,6 +167,45 @@ export function vjp(f: () => Tensor, wrt: readonly Tensor[], dy: Tensor): ValueA
   });
 }
 
+/** A value, and the way back from it for as many gradients of it as are of interest. */
+export interface Pullback {
+  /** f's value y. It belongs to the scope around. */
+  readonly value: Tensor;
+  /** sum(dy * dy/dt) for each tensor t of `wrt`. @throws RangeError when dy has another shape than y; Error after `free`. */
+  pull(dy: Tensor): Tensor[];
+  /** Give back what the forward pass kept. */
+  free(): void;
+}
+
+/**
+ * As `vjp`, for several dy after one forward pass: a Jacobian row by row, or projections of it. What the forward pass kept stays until `free`.
+ *
+ *   const { value, pull, free } = pullback(() => model.encode(stream), [gates]);
+ *   const gradients = directions.map((dy) => pull(dy));
+ *   free();
+ */
+export function pullback(f: () => Tensor, wrt: readonly Tensor[]): Pullback {
+  const where = "pullback(f, wrt)";
+  const { value, entries } = record(where, f, wrt);
+  let held: Entry[] | null = entries;
+  const free = () => {
+    for (const { kept } of held ?? []) for (const t of kept) t.free();
+    held = null;
+  };
+  if (!(value instanceof Tensor)) {
+    free();
+    throw new TypeError(`${where}: f must return a tensor; got ${kindOf(value)}`);
+  }
+  const pull = (dy: Tensor): Tensor[] => {
+    if (!held) throw new Error(`${where}: what the forward pass kept was given back; pull before free()`);
+    if (!alike(value, dy))
+      throw new RangeError(`${where}: f returned ${show(value.shape)} but dy is ${show(dy.shape)}; give one number for each`);
+    const written = held;
+    return onTape(null, () => scoped(() => gradientsOf(wrt, walkBack(written, value, dy))));
+  };
+  return { value, pull, free };
+}
+
 /** @param seed says which tensor of f's result the walk starts from, and its gradient. */
 function differentiate<R>(
   where: string,
@@ -174,51 +213,68 @@ function differentiate<R>(
   wrt: readonly Tensor[],
   seed: (value: R) => readonly [Tensor, Tensor],
 ): ValueAndGrad<R> {
+  return scoped(() => {
+    const { value, entries } = record(where, f, wrt);
+    try {
+      return onTape(null, () => ({ value, grads: gradientsOf(wrt, walkBack(entries, ...seed(value), true)) }));
+    } finally {
+      for (const { kept } of entries) for (const t of kept) t.free();
+    }
+  });
+}
+
+/** Run f and write down what it does with the tensors to differentiate by, and with what comes of them. */
+function record<R>(where: string, f: () => R, wrt: readonly Tensor[]): { readonly value: R; readonly entries: Entry[] } {
   const outer = tape;
   if (!Array.isArray(wrt) || !wrt.every((t) => t instanceof Tensor))
     throw new TypeError(
       `${where}: wrt is a list of tensors; got ${Array.isArray(wrt) ? `[${wrt.slice(0, 3).map(kindOf).join(", ")}]` : kindOf(wrt)}; of [name, tensor] pairs take the tensors`,
     );
-  return onTape(null, () =>
-    scoped(() => {
-      const entries: Entry[] = [];
-      const tracked = new Set(wrt);
-      const recorder: Tape = {
-        tracks(t) {
-          if (outer?.tracks(t))
-            throw new Error(
-              `${where}: it runs inside another and uses a tensor ${show(t.shape)} that the outer one follows, whose gradient would be lost: there are no second derivatives; inference(() => ...) around the inner one makes a constant of it`,
-            );
-          return tracked.has(t);
-        },
-        record(entry) {
-          tracked.add(entry.output);
-          entries.push(entry);
-        },
-      };
-      try {
-        const value = scoped(() =>
-          refusePromise(
-            where,
-            onTape(recorder, () => eagerly(where, f)),
-          ),
+  const entries: Entry[] = [];
+  const tracked = new Set(wrt);
+  const recorder: Tape = {
+    tracks(t) {
+      if (outer?.tracks(t))
+        throw new Error(
+          `${where}: it runs inside another and uses a tensor ${show(t.shape)} that the outer one follows, whose gradient would be lost: there are no second derivatives; inference(() => ...) around the inner one makes a constant of it`,
         );
-        const grads = walkBack(entries, ...seed(value));
-        const given = wrt.map((t) => grads.get(t)?.withShape(t.shape) ?? storedLike(t, full(t.shape, 0, "f32", t.device)));
-        for (const grad of grads.values()) grad.free();
-        return { value, grads: given };
-      } finally {
-        for (const { kept } of entries) for (const t of kept) t.free();
-      }
-    }),
-  );
+      return tracked.has(t);
+    },
+    record(entry) {
+      tracked.add(entry.output);
+      entries.push(entry);
+    },
+  };
+  try {
+    const value = scoped(() =>
+      refusePromise(
+        where,
+        onTape(recorder, () => eagerly(where, f)),
+      ),
+    );
+    return { value, entries };
+  } catch (error) {
+    for (const { kept } of entries) for (const t of kept) t.free();
+    throw error;
+  }
 }
 
-/** Read the tape in reverse, taking entries off and freeing what they kept. The map holds each gradient in it once. */
-function walkBack(entries: Entry[], from: Tensor, seed: Tensor): Map<Tensor, Tensor> {
+/** The gradient for each tensor asked for; zeros where there is none. */
+function gradientsOf(wrt: readonly Tensor[], grads: Map<Tensor, Tensor>): Tensor[] {
+  const given = wrt.map((t) => grads.get(t)?.withShape(t.shape) ?? storedLike(t, full(t.shape, 0, "f32", t.device)));
+  for (const grad of grads.values()) grad.free();
+  return given;
+}
+
+/**
+ * Read the tape in reverse. The map holds each gradient in it once.
+ * @param once take entries off and free what they kept on the way.
+ */
+function walkBack(entries: Entry[], from: Tensor, seed: Tensor, once = false): Map<Tensor, Tensor> {
   const grads = new Map<Tensor, Tensor>([[from, seed.hold()]]);
   try {
-    for (let entry = entries.at(-1); entry; entry = entries.at(-1)) {
+    for (let i = entries.length - 1; i >= 0; i--) {
+      const entry = entries[i];
       const { op: name, inputs, need, output, kept } = entry;
       const dy = grads.get(output);
       if (dy) {
@@ -241,6 +297,7 @@ function walkBack(entries: Entry[], from: Tensor, seed: Tensor): Map<Tensor, Ten
           dy.free();
         }
       }
+      if (!once) continue;
       entries.pop(); // only now: what a broken way back kept is freed with the rest of the tape
       for (const t of kept) t.free();
     }

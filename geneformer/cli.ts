@@ -13,7 +13,9 @@ const COMMANDS: Table = {
   pretrain: ["masked pretraining", () => import("./cli/pretrain.ts")],
   embed: ["embeddings of cells", () => import("./cli/embed.ts")],
   perturb: ["in silico perturbation of genes", () => import("./cli/perturb.ts")],
+  treat: ["genes whose perturbation brings cells to another state", () => import("./cli/treat.ts")],
   stats: ["tables of what perturbations did", () => import("./cli/stats.ts")],
+  plot: ["pictures of what perturbations did, as SVG or PNG", () => import("./cli/plot.ts")],
   inspect: ["the inside of a forward pass as safetensors", () => import("./cli/inspect.ts")],
 };
 

@@ -55,6 +55,12 @@ export async function readRange(path: string, start: number, end: number): Promi
   }
 }
 
+/** A file of a package that we depend on, as "package/path". */
+export async function readPackaged(name: string): Promise<Uint8Array<ArrayBuffer>> {
+  const { createRequire } = await import("node:module");
+  return readFile(createRequire(import.meta.url).resolve(name));
+}
+
 /** SHA-256 of a file, in hexadecimal. */
 export async function digest(path: string): Promise<string> {
   const { createHash } = await import("node:crypto");

@@ -25,6 +25,7 @@ export { type Names, namesOf, tokensOf } from "./data/names.ts";
 export type { Cursor } from "./data/order.ts";
 export { type TokenizeOptions, type TokenizeReport, tokenize } from "./data/tokenizer.ts";
 export { readVocabulary, type Vocabulary, writeVocabulary } from "./data/vocabulary.ts";
+export * from "./effects.ts";
 export * from "./embed.ts";
 export type { WriteOptions } from "./files.ts";
 export type { Gene, Lineage } from "./genes.ts";
@@ -32,9 +33,9 @@ export * from "./inspect.ts";
 export * from "./masking.ts";
 export * from "./model.ts";
 export type { Edit, Move, PerturbationType, Quartiles } from "./perturb/edit.ts";
-export { type Measure, type Outcome, perturb, type Subject } from "./perturb/exact.ts";
+export { type Estimate, type Measure, type Outcome, perturb, type Subject } from "./perturb/exact.ts";
 export { editsOf, type Perturbation, type Unit, unitsOf } from "./perturb/plan.ts";
-export { type Effects, type Results, readResults, writePickles } from "./perturb/results.ts";
+export { type Effects, type Results, type RunPairs, readPairs, readResults, writePickles } from "./perturb/results.ts";
 export {
   type Cells as CellsToPerturb,
   type Plan,
@@ -46,12 +47,24 @@ export {
 } from "./perturb/run.ts";
 export { type ScreenOptions, screen } from "./perturb/screen.ts";
 export { readStates, type StateOptions, stateEmbeddings, writeStates } from "./perturb/states.ts";
-export { screenAndVerify, smoothness, spearman, type Verification, type VerifyOptions } from "./perturb/verify.ts";
+export { type Action, type Round, type Step, type TreatOptions, type Trial, treat } from "./perturb/treat.ts";
+export { recallOf, screenAndVerify, smoothness, spearman, type Verification, type VerifyOptions } from "./perturb/verify.ts";
 export * from "./plot.ts";
 export * from "./pretrain.ts";
 export * from "./run.ts";
-export * from "./simulate.ts";
+export {
+  describeNetwork,
+  type Edge,
+  type Network,
+  regulatoryNetwork,
+  type SimulateOptions,
+  type Simulation,
+  simulate,
+} from "./simulate.ts";
+export { type EffectOptions, matchedEffects, type Pairs } from "./stats/effects.ts";
 export { falseDiscoveryRates, rankSum, Sorted } from "./stats/ranks.ts";
+export { type Interval, intervals, type Statistic, signFlips } from "./stats/resample.ts";
+export { auroc } from "./stats/roc.ts";
 export {
   aggregateData,
   aggregateGeneShifts,

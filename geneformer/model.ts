@@ -92,22 +92,24 @@ export class Layer {
     this.norm2 = new LayerNorm(width, eps);
   }
 
-  /**
-   * @param at make these rows alone, which look at all of their cells: [N, C] -> [rows, C]
-   * @param gate how much each place counts for those that look at it.   [N]
-   */
-  forward(x: Tensor, segments: Segments, key: StepKey | null, at: Places | null = null, gate: Tensor | null = null): Tensor {
-    const { dropout: p, activation } = this.config;
+  /** @param at make these rows alone, which look at all of their cells: [N, C] -> [rows, C] */
+  forward(x: Tensor, segments: Segments, key: StepKey | null, at: Places | null = null): Tensor {
     const seen = at ? gather(x, at.rows) : x;
     const [q, k, v] = [this.query.forward(seen), this.key.forward(x), this.value.forward(x)];
-    const mixed = this.attention.forward(q, k, v, at?.segments ?? segments, { key: key?.fold(0), gate, ...(at && { keys: segments }) });
-    const half = this.#close(this.norm1, this.output, mixed, seen, p, key?.fold(1));
+    const mixed = this.attention.forward(q, k, v, at?.segments ?? segments, { key: key?.fold(0), ...(at && { keys: segments }) });
+    return this.close(seen, mixed, key);
+  }
+
+  /** What follows attention, row by row.   @param mixed what attention made of the rows of x.   x, mixed [N, C] -> [N, C] */
+  close(x: Tensor, mixed: Tensor, key: StepKey | null = null): Tensor {
+    const { dropout: p, activation } = this.config;
+    const half = this.#half(this.norm1, this.output, mixed, x, p, key?.fold(1));
     const wide = activation === "relu" ? this.up.forward(half, { relu: true }) : gelu(this.up.forward(half));
-    return this.#close(this.norm2, this.down, wide, half, p, key?.fold(2));
+    return this.#half(this.norm2, this.down, wide, half, p, key?.fold(2));
   }
 
   /** norm(x + dropout(layer(y))): the sum is part of the norm's kernel with dropout, of the product's without. */
-  #close(norm: LayerNorm, layer: Linear, y: Tensor, x: Tensor, p: number, key?: StepKey): Tensor {
+  #half(norm: LayerNorm, layer: Linear, y: Tensor, x: Tensor, p: number, key?: StepKey): Tensor {
     return key && p > 0 ? norm.forward(x, { add: layer.forward(y), drop: { p, key } }) : norm.forward(layer.forward(y, { residual: x }));
   }
 
@@ -159,10 +161,6 @@ export interface Pass {
    * gradients, which asks for a LossScale in training. Arithmetic, weights and their gradients, the head and the loss are f32 in any case. Default f32.
    */
   readonly storage?: "f32" | "f16";
-  /** What stands for the embeddings of ranks, a row for each place; default: the model's own.   [N, C] */
-  readonly places?: Tensor;
-  /** How much each place counts in every layer's attention, above 0: 1 as usual, near 0 as if it were not there.   [N] */
-  readonly gate?: Tensor;
 }
 
 export class Geneformer {
@@ -201,12 +199,12 @@ export class Geneformer {
     return at && layers === 0 ? scoped(() => gather(upTo(0), at.rows)) : upTo(layers);
   }
 
-  #embed(stream: Stream, { key, storage, places }: Pass): Tensor {
-    return this.embeddings.forward(stream, key?.fold(0) ?? null, storage, places);
+  #embed(stream: Stream, { key, storage }: Pass): Tensor {
+    return this.embeddings.forward(stream, key?.fold(0) ?? null, storage);
   }
 
-  #layer(i: number, x: Tensor, { segments }: Stream, { key, checkpointing = false, gate }: Pass, at: Places | null = null): Tensor {
-    const run = () => this.layers[i - 1].forward(x, segments, key?.fold(i) ?? null, at, gate);
+  #layer(i: number, x: Tensor, { segments }: Stream, { key, checkpointing = false }: Pass, at: Places | null = null): Tensor {
+    const run = () => this.layers[i - 1].forward(x, segments, key?.fold(i) ?? null, at);
     return checkpointing ? checkpoint(run) : run();
   }
 

@@ -26,10 +26,10 @@ const MIDPOINT = Math.log(2);
 const GENES_PER_REGULATOR = 10;
 /** The fewest genes per cell type that leave room for its masters, its markers and a network between them. */
 const GENES_PER_TYPE = 20;
+/** An activated gene is made at so many times the rate that its strongest type makes it at: beyond what any type does by itself. */
+const ACTIVATED = 2;
 /** exp(-m) is 0 beyond 745: above this the Poisson distribution is drawn as the normal one that it resembles there. */
 const LARGE = 500;
-/** Cells between two turns of the event loop. */
-const BREATH = 128;
 
 /** One regulation: the target is made faster by strength * h(x), h = x^hill / (half^hill + x^hill), or by strength * (1 - h(x)) if sign is -1. */
 export interface Edge {
@@ -68,6 +68,11 @@ export interface SimulateOptions {
   types?: number;
   /** Symbols or Ensembl ids of genes that are not made at all. The other draws stay as they are: cell i is the same cell, perturbed. */
   knockout?: readonly string[];
+  /**
+   * Symbols or Ensembl ids of genes that every cell makes at twice the rate of the type that makes most of them, whatever regulates them; the cell's own noise
+   * stays on them, and what they regulate sees it. The other draws stay as they are here, too.
+   */
+  activate?: readonly string[];
   /** Default 0. */
   seed?: number;
   /** Molecules in a cell of median size before dropout. Default 3 per gene. */
@@ -86,23 +91,38 @@ export interface Simulation {
   readonly nCounts: Float64Array;
 }
 
-/** Cells of a random network. The same options give the same counts. @throws RangeError for options that make no network, and if aborted. */
-export async function simulate(options: SimulateOptions = {}): Promise<Simulation> {
-  const { cells = 2000, genes = 1000, types = 6, knockout = [], seed = 0, depth = 3 * genes } = options;
+/** A simulation before its first cell. */
+export interface Setup {
+  readonly network: Network;
+  readonly cells: number;
+  readonly key: Key;
+  readonly depth: number;
+  /** What `knockout` and `activate` make of genes. */
+  readonly held: Held;
+}
+
+/** Levels that genes are held at, their cell's noise aside: 0 for a knock-out. Others follow their regulators. */
+export type Held = ReadonlyMap<number, number>;
+
+/** What the options mean. @throws RangeError for options that make no network. */
+export function setup({ cells = 2000, genes = 1000, types = 6, knockout, activate, seed = 0, depth = 3 * genes }: SimulateOptions): Setup {
   integer("cells", cells, 1, 2 ** 31 - 1);
   const key = Key.from(seed);
   const network = regulatoryNetwork({ genes, types, key: key.fold(0) });
   if (!(depth > 0 && depth <= 1e9)) throw new RangeError(`simulate: depth must be above 0 and at most 1e9 molecules; got ${depth}`);
-  const silent = new Set(knockout.map((name) => place(network, name)));
+  return { network, cells, key, depth, held: heldBy(network, { knockout, activate }) };
+}
+
+/** Cells of a random network. The same options give the same counts. @throws RangeError for options that make no network, and if aborted. */
+export async function simulate(options: SimulateOptions = {}): Promise<Simulation> {
+  const { network, cells, key, depth, held } = setup(options);
 
   const rows: { indices: Int32Array; data: Float32Array }[] = [];
   const nCounts = new Float64Array(cells);
   for (let cell = 0; cell < cells; cell++) {
-    if (cell % BREATH === 0) {
-      await new Promise((turn) => setTimeout(turn)); // a page stays alive, and Ctrl-C is heard
-      options.signal?.throwIfAborted();
-    }
-    const counts = measure(network, express(network, cell % types, silent, key.fold(1).fold(cell)), depth, key.fold(2).fold(cell));
+    if (cell % BREATH === 0) await breathe(options.signal);
+    const levels = express(network, typeOf(network, cell), noise(network, key, cell), held);
+    const counts = measure(network, levels, depth, key.fold(2).fold(cell));
     const indices = Int32Array.from(counts.keys()).filter((gene) => counts[gene] > 0);
     const data = Float32Array.from(indices, (gene) => counts[gene]);
     nCounts[cell] = data.reduce((sum, count) => sum + count, 0);
@@ -113,10 +133,22 @@ export async function simulate(options: SimulateOptions = {}): Promise<Simulatio
     network,
     counts: stack(rows),
     barcodes: rows.map((_, cell) => `cell-${String(cell + 1).padStart(String(cells).length, "0")}`),
-    cellTypes: rows.map((_, cell) => network.types[cell % types].name),
+    cellTypes: rows.map((_, cell) => network.types[typeOf(network, cell)].name),
     nCounts,
   };
 }
+
+/** Cells between two turns of the event loop: a page stays alive, and Ctrl-C is heard. */
+export const BREATH = 128;
+
+/** A turn of the event loop. @throws the signal's reason, where it was aborted. */
+export async function breathe(signal: AbortSignal | undefined): Promise<void> {
+  await new Promise((turn) => setTimeout(turn));
+  signal?.throwIfAborted();
+}
+
+/** Which type a cell is of: they take turns. */
+export const typeOf = ({ types }: Network, cell: number): number => cell % types.length;
 
 /** A layered network: every edge goes from a gene to a later one, so that steady states follow in one pass. */
 export function regulatoryNetwork({ genes: count, types: typeCount, key }: { genes: number; types: number; key: Key }): Network {
@@ -205,14 +237,41 @@ function steady(network: Network, gene: number, type: number, levels: Float64Arr
   return rate / DECAY;
 }
 
-/** Levels of all genes in one cell of a type: each off its steady state by a log-normal factor of mean 1, which those it regulates see. */
-function express(network: Network, type: number, silent: ReadonlySet<number>, key: Key): Float64Array {
-  const z = key.normals(network.genes.length);
-  const levels = new Float64Array(z.length);
-  for (let i = 0; i < z.length; i++) {
-    levels[i] = silent.has(i) ? 0 : steady(network, i, type, levels) * Math.exp(NOISE * z[i] - NOISE ** 2 / 2);
-  }
+/** How far each gene of a cell is off its steady state: log-normal factors of mean 1.   @param key of the simulation.   -> [genes] */
+export function noise({ genes }: Network, key: Key, cell: number): Float64Array {
+  const z = key.fold(1).fold(cell).normals(genes.length);
+  return Float64Array.from(z, (each) => Math.exp(NOISE * each - NOISE ** 2 / 2));
+}
+
+/**
+ * Levels of the genes in one cell of a type: each off its steady state by the cell's noise, which those it regulates see.   -> [genes]
+ * @param which genes to compute, ascending, where `levels` has the others already.
+ */
+export function express(
+  network: Network,
+  type: number,
+  noise: Float64Array,
+  held: Held,
+  levels: Float64Array = new Float64Array(noise.length),
+  which: Iterable<number> = noise.keys(),
+): Float64Array {
+  for (const i of which) levels[i] = (held.get(i) ?? steady(network, i, type, levels)) * noise[i];
   return levels;
+}
+
+/** The level that an activated gene is held at. */
+export const activated = ({ means }: Network, gene: number): number => ACTIVATED * means.reduce((most, of) => Math.max(most, of[gene]), 0);
+
+/** Genes by name as places with levels. @throws RangeError for one that is not there, or is to be both silenced and activated. */
+function heldBy(network: Network, { knockout = [], activate = [] }: Pick<SimulateOptions, "knockout" | "activate">): Held {
+  const held = new Map(knockout.map((name) => [place(network, name, "knockout"), 0]));
+  for (const name of activate) {
+    const gene = place(network, name, "activate");
+    if (held.get(gene) === 0)
+      throw new RangeError(`simulate: "${name}" is in knockout and in activate; a gene is silenced or activated, so leave it out of one`);
+    held.set(gene, activated(network, gene));
+  }
+  return held;
 }
 
 /** What sequencing sees of a cell: its levels scaled to its library size, some genes dropped, the rest counted. */
@@ -249,13 +308,13 @@ export function describeNetwork(network: Network): Record<string, unknown> {
   };
 }
 
-/** Where a gene stands in the network, by symbol or Ensembl id. @throws RangeError if it is not there. */
-function place(network: Network, name: string): number {
+/** Where a gene stands in the network, by symbol or Ensembl id. @throws RangeError if it is not there, naming the option it stood in. */
+function place(network: Network, name: string, option: "knockout" | "activate"): number {
   const found = network.genes.findIndex(({ symbol, ensembl }) => symbol === name || ensembl === name);
   if (found < 0) {
     const masters = network.types.map((type) => type.masters[0]).join(", ");
     throw new RangeError(
-      `simulate: knockout "${name}" is none of the ${network.genes.length} genes simulated; masters there are ${masters} and others`,
+      `simulate: ${option} "${name}" is none of the ${network.genes.length} genes simulated; masters there are ${masters} and others`,
     );
   }
   return found;

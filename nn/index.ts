@@ -22,5 +22,5 @@ export * from "./safetensors.ts";
 export * from "./schedule.ts";
 export { blobSource, bytesSource, type Source } from "./source.ts";
 export * from "./summary.ts";
-export * from "./torch.ts";
+export { openTorch, openTorchWeights, stateDict, type Torched, TorchTensor } from "./torch.ts";
 export * from "./transformer.ts";

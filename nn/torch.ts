@@ -10,7 +10,7 @@ import { checkSource, explainPointer, type Source } from "./source.ts";
 import { isZip, openZip, type Zip } from "./zip.ts";
 
 /** The storage classes (torch/storage.py) and the dtypes that safetensors has for them. */
-const STORAGES: Readonly<Record<string, SafeDtype>> = {
+export const STORAGES: Readonly<Record<string, SafeDtype>> = {
   "torch.DoubleStorage": "F64",
   "torch.FloatStorage": "F32",
   "torch.HalfStorage": "F16",
@@ -33,7 +33,7 @@ const MOST_REPEATED = 2 ** 30;
 const MOST_AXES = 64;
 
 /** The dtype of a storage, as the pickle names it. */
-class StorageClass extends External {
+export class StorageClass extends External {
   readonly what = "a class of storages";
   readonly dtype: SafeDtype;
   constructor(dtype: SafeDtype) {

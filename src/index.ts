@@ -8,7 +8,18 @@ export { type CheckOptions, checkGradients, type Point } from "../autograd/check
 export { checkpoint } from "../autograd/checkpoint.ts";
 export * from "../autograd/ops.ts";
 export { StepKey } from "../autograd/stepkey.ts";
-export { type Application, accumulate, type Back, inference, op, type ValueAndGrad, valueAndGrad, vjp } from "../autograd/tape.ts";
+export {
+  type Application,
+  accumulate,
+  type Back,
+  inference,
+  op,
+  type Pullback,
+  pullback,
+  type ValueAndGrad,
+  valueAndGrad,
+  vjp,
+} from "../autograd/tape.ts";
 export {
   type Alternative,
   type Alternatives,

@@ -1,56 +1,36 @@
 /** `geneformer perturb`: in silico perturbation of genes in cells, into a folder that `stats` reads. */
 
-import { InvalidArgumentError, Option } from "commander";
+import { Option } from "commander";
 import { modelDigest } from "../checkpoint.ts";
 import type { Dataset } from "../data/dataset.ts";
-import { namesOf, tokensOf } from "../data/names.ts";
+import { namesOf } from "../data/names.ts";
 import { DICTIONARY, type Vocabulary, writeVocabulary } from "../data/vocabulary.ts";
-import { longestFirst } from "../embed.ts";
-import { exists, readText } from "../files.ts";
+import { exists } from "../files.ts";
 import type { Geneformer } from "../model.ts";
 import type { PerturbationType, Quartiles } from "../perturb/edit.ts";
 import type { Measure } from "../perturb/exact.ts";
 import type { Perturbation } from "../perturb/plan.ts";
 import { writePickles } from "../perturb/results.ts";
-import { type Cells, memoryOf, type Plan, planOf, refuseRun, runPerturbation, TOKENS_PER_SHARD } from "../perturb/run.ts";
-import { readStates, rowsOf, stateEmbeddings, writeStates } from "../perturb/states.ts";
+import { type Cells, memoryOf, type Plan, paceOf, planOf, refuseRun, runPerturbation, TOKENS_PER_SHARD } from "../perturb/run.ts";
+import { writeStates } from "../perturb/states.ts";
 import { screenAndVerify, smoothness } from "../perturb/verify.ts";
-import {
-  type Context,
-  calibration,
-  type Define,
-  device,
-  examples,
-  filters,
-  force,
-  integer,
-  list,
-  out,
-  precision,
-  Stopped,
-} from "./command.ts";
-import { type ModelOptions, type Opened, openDevice, openModel, TOKENS_PER_BATCH } from "./model.ts";
-import { count, figure, megabytes, type Progress } from "./terminal.ts";
+import { type Context, calibration, type Define, device, examples, force, integer, out, precision, Stopped } from "./command.ts";
+import { type ModelOptions, openDevice, openModel, TOKENS_PER_BATCH } from "./model.ts";
+import { cellsOf, genesOf, type StateOptions, stateOptions, statesOf } from "./states.ts";
+import { count, duration, figure, megabytes, type Progress } from "./terminal.ts";
 
-interface Options extends ModelOptions {
+interface Options extends ModelOptions, StateOptions {
   type: PerturbationType;
   by: Quartiles;
   genes: string;
   as: "each" | "group";
   anchor?: string;
   affected: boolean;
-  states?: string;
-  stateColumn?: string;
-  start?: string;
-  goal?: string;
-  alternatives: string[];
-  stateCells?: number;
-  filter: Map<string, string[]>;
-  slice?: [number, number];
   tokensPerShard?: number;
   pickles?: string;
   screen: boolean;
   points?: number;
+  directions: number;
   verify: number;
   upstreamQuirks: boolean;
   resume: boolean;
@@ -69,7 +49,11 @@ export const command: Define = (program, context) => {
         .default("delete"),
     )
     .option("--by <quartiles>", "how far inhibit and activate move a gene", integer(1, 3), 1)
-    .option("--genes <which>", "all that a cell has; or Ensembl ids or symbols, with commas between them; or a file of them", "all")
+    .option(
+      "--genes <which>",
+      "all that a cell has; vocabulary, all that the dictionary has; or Ensembl ids or symbols, with commas between them; or a file of them",
+      "all",
+    )
     .addOption(new Option("--as <how>", "a list one gene at a time, or all together").choices(["each", "group"]).default("each"))
     .option("--anchor <gene>", "perturb each gene together with this one, too: effects of both alone and of the pair")
     .addOption(
@@ -79,16 +63,8 @@ export const command: Define = (program, context) => {
       ).choices(["cell", "cls"]),
     )
     .option("--layer <number>", "0 the last layer, -1 the one before it, and so on", integer(-1000, 0), -1)
-    .option("--affected", "also how far every other gene moves: a row for each pair of genes of a cell", false)
-    .option("--states <file>", "embeddings of states, .safetensors or .json, as --state-column leaves them")
-    .option("--state-column <name>", "the column whose values are states; with --start and --goal, whose embeddings are computed")
-    .option("--start <state>", "only cells of this state are perturbed; with --goal effects are shifts from one to the other")
-    .option("--goal <state>", "where cells are to go")
-    .option("--alternatives <states>", "other states, where they are not to go", list, [])
-    .option("--state-cells <number>", "cells that a state is computed from, at most (default: all of them)", integer(1))
-    .option("--filter <column=values>", "only cells that have one of these values; may be repeated", filters, new Map())
-    .option("--max-cells <number>", "the first so many of those cells only", integer(1))
-    .option("--slice <from:to>", "of those, longest first, cells from (counted from 0) to (not included): to share a run out", range)
+    .option("--affected", "also how far every other gene moves: a row for each pair of genes of a cell", false);
+  stateOptions(program)
     .option("--dictionary <folder>", "the dictionary of the cells, where neither dataset nor model has one beside it")
     .option("--tokens-per-batch <number>", "tokens that run together at most", integer(1), TOKENS_PER_BATCH)
     .option(
@@ -98,7 +74,7 @@ export const command: Define = (program, context) => {
     )
     .option(
       "--screen",
-      "estimate all shifts from a few passes a cell, then perturb exactly the strongest genes and a random control",
+      "estimate all effects from a few passes a cell, then perturb exactly the strongest genes and a random control",
       false,
     )
     .option("--verify <number>", "genes that --screen verifies: so many of the strongest, as many others", integer(1), 50)
@@ -107,6 +83,7 @@ export const command: Define = (program, context) => {
       "points between ranks that --screen averages over (default: 1, or 4 where the model's positions are rough)",
       integer(1),
     )
+    .option("--directions <number>", "without states: random directions that --screen projects motions on", integer(1), 16)
     .option("--pickles <folder>", "also the original's _raw.pickle files, there")
     .option("--upstream-quirks", "what the original does where it errs: a cell's first gene is never overexpressed", false)
     .option("--resume", "go on with the run in the folder", false)
@@ -143,8 +120,10 @@ export const command: Define = (program, context) => {
       const { resume, force, tokensPerShard = affected ? TOKENS_PER_SHARD / 4 : TOKENS_PER_SHARD } = options;
       const plan = planOf(cells, perturbation, measure, model.config, tokensPerShard);
       const longest = rows.reduce((most, row) => Math.max(most, dataset.lengths[row]), 0);
+      const seconds = plan.flop / (await paceOf(model, dataset.tokens(rows[0]), measure));
+      const cost = `${count(plan.passes)} forward passes of ${count(plan.tokens / plan.passes)} tokens, ${figure(plan.flop / 1e12)} TFLOP, about ${duration(seconds)} on ${on.name}`;
       context.say(
-        `${count(plan.pairs)} pairs of a gene and a cell in ${count(plan.cells)} cells: ${count(plan.passes)} forward passes of ${count(plan.tokens / plan.passes)} tokens, ${figure(plan.flop / 1e12)} TFLOP, ${megabytes(memoryOf(model, measure, longest))} beside the model`,
+        `${count(plan.pairs)} pairs of a gene and a cell in ${count(plan.cells)} cells: ${options.screen ? "done exactly, " : ""}${cost}, ${megabytes(memoryOf(model, measure, longest))} beside the model`,
       );
       const identity = {
         dataset: dataset.fingerprint,
@@ -172,7 +151,7 @@ export const command: Define = (program, context) => {
       const run = await runPerturbation(model, cells, perturbation, measure, options.out, {
         ...{ tokensPerShard, identity, resume, force, onProgress },
       });
-      const seconds = (performance.now() - began) / 1000;
+      const took = (performance.now() - began) / 1000;
       bar.stop();
       if (vocabulary && !(await exists(`${options.out}/${DICTIONARY}`))) await writeVocabulary(vocabulary, `${options.out}/${DICTIONARY}`);
       if (states && !(await exists(`${options.out}/states.safetensors`))) await writeStates(`${options.out}/states.safetensors`, states);
@@ -184,12 +163,12 @@ export const command: Define = (program, context) => {
           mode,
           layer,
           states: run.states,
-          seconds,
-          pairsPerSecond: plan.pairs / seconds,
+          seconds: took,
+          pairsPerSecond: plan.pairs / took,
           flopPerPair: plan.flop / plan.pairs,
           pickles,
         },
-        `${count(plan.pairs)} pairs in ${count(plan.cells)} cells, ${figure(plan.pairs / seconds)} pairs/s, ${figure(plan.flop / plan.pairs / 1e9)} GFLOP a pair`,
+        `${count(plan.pairs)} pairs in ${count(plan.cells)} cells, ${figure(plan.pairs / took)} pairs/s, ${figure(plan.flop / plan.pairs / 1e9)} GFLOP a pair`,
         ...(vocabulary ? [] : ["genes have no names: neither dataset nor model has a dictionary beside it; give --dictionary"]),
         `wrote ${[options.out, ...pickles].join(" and ")}; tables: geneformer stats ${options.out} --out table.csv`,
       );
@@ -200,21 +179,26 @@ export const command: Define = (program, context) => {
 /** Positions whose neighbours are less alike than this are rough: a point of the way between them says little of the rest. */
 const SMOOTH = 0.9;
 
+/** Points of the way between ranks that screening averages over, and what the model's positions are like. */
+export async function pointsOf(model: Geneformer, longest: number, asked: number | undefined, { say }: Context): Promise<number> {
+  const alike = await smoothness(model, longest);
+  const points = asked ?? (alike < SMOOTH ? 4 : 1);
+  say(
+    `neighbouring ranks of this model have a cosine of ${alike.toFixed(3)}${alike < SMOOTH ? ": rough, so that estimates may say little; see what the control says" : ""}; ${points} ${points === 1 ? "point" : "points"} between them`,
+  );
+  return points;
+}
+
 /** `--screen`: estimates of all, exact passes for some. */
 async function screened(
   { model, cells, perturbation, measure, plan, identity, tokensPerShard }: Screened,
-  { out, resume, force, verify, points: asked }: Options,
+  { out, resume, force, verify, points: asked, directions }: Options,
   vocabulary: Vocabulary | null,
   context: Context,
 ): Promise<void> {
-  if (!measure.states) throw new Error("--screen: shifts to states are screened; give --state-column, --start and --goal");
   if (measure.affected) throw new Error("--screen: it is of cells; leave --affected to exact runs");
   const longest = cells.rows.reduce((most, row) => Math.max(most, cells.tokens(row).length), 0);
-  const alike = await smoothness(model, longest);
-  const points = asked ?? (alike < SMOOTH ? 4 : 1);
-  context.say(
-    `neighbouring ranks of this model have a cosine of ${alike.toFixed(3)}${alike < SMOOTH ? ": rough, so that estimates may say little; see what the control says" : ""}; ${points} ${points === 1 ? "point" : "points"} between them`,
-  );
+  const points = await pointsOf(model, longest, asked, context);
   let bar: Progress | null = null;
   const onStage = (stage: "screen" | "verify") => {
     bar?.stop();
@@ -225,7 +209,7 @@ async function screened(
     bar?.update(pairs);
   };
   const done = await screenAndVerify(model, cells, perturbation, measure, out, {
-    ...{ tokensPerShard, identity, resume, force, onProgress, onStage, verify, screen: { points } },
+    ...{ tokensPerShard, identity, resume, force, onProgress, onStage, verify, screen: { points, ...(!measure.states && { directions }) } },
   });
   (bar as Progress | null)?.stop();
   for (const folder of ["screen", "exact"])
@@ -233,10 +217,10 @@ async function screened(
       await writeVocabulary(vocabulary, `${out}/${folder}/${DICTIONARY}`);
   const { run, ...said } = done;
   context.report(
-    { out, pairs: plan.pairs, points, smoothness: alike, verifiedPairs: run.plan.pairs, ...said },
+    { out, pairs: plan.pairs, points, verifiedPairs: run.plan.pairs, ...said },
     `${count(plan.pairs)} pairs of ${count(done.genes)} genes screened, ${figure(done.screenRate)} pairs/s; ${count(run.plan.pairs)} of ${count(done.top.length)} strongest and ${count(done.control.length)} other genes verified, ${figure(done.verifyRate)} pairs/s`,
-    `estimates and exact shifts: Spearman ${done.spearmanOfControl.toFixed(3)} over the random control, ${done.spearman.toFixed(3)} over all verified; exact is ${figure(done.slope)} times the estimate`,
-    `${count(done.missed)} of ${count(done.control.length)} control genes shift cells more than half of the strongest do`,
+    `estimates and exact effects: Spearman ${done.spearmanOfControl.toFixed(3)} over the random control, ${done.spearman.toFixed(3)} over all verified; exact is ${figure(done.slope)} times the estimate`,
+    `of the ${count(done.top.length)} strongest genes in truth, screening had ${(100 * done.recall).toFixed(0)} % among its own, as the control tells`,
     `wrote ${out}/screen and ${out}/exact; tables: geneformer stats ${out}/exact --out table.csv`,
   );
 }
@@ -251,109 +235,19 @@ interface Screened {
   readonly tokensPerShard: number;
 }
 
-/** Parser of "20:40". */
-function range(text: string): [number, number] {
-  const [from, to] = (/^(\d*):(\d*)$/.exec(text) ?? [])
-    .slice(1)
-    .map((part, i) => (part === "" ? [0, Number.MAX_SAFE_INTEGER][i] : Number(part)));
-  if (from === undefined || !(from < to))
-    throw new InvalidArgumentError('It must be two numbers with ":" between them, the smaller first.');
-  return [from, to];
-}
-
 /** What is to be done, with genes as tokens. */
 async function perturbationOf(options: Options, vocabulary: Vocabulary | null): Promise<Perturbation> {
   const { type, by, as, anchor, upstreamQuirks: quirks } = options;
-  const named = async (words: readonly string[]): Promise<number[]> => {
-    if (!vocabulary)
-      throw new Error("--genes: neither dataset nor model has a dictionary beside it, so genes have no names; give --dictionary");
-    const tokens = tokensOf(vocabulary, words);
-    const twice = tokens.findIndex((token, i) => tokens.indexOf(token) < i);
-    if (twice >= 0) throw new Error(`--genes: "${words[twice]}" is named twice, or under two names; leave one out`);
-    return tokens;
-  };
-  if (options.genes === "all" && as === "group") throw new Error("--as group: a group is a list; give --genes");
+  if (["all", "vocabulary"].includes(options.genes) && as === "group") throw new Error("--as group: a group is a list; give --genes");
   if (anchor && (as === "group" || options.affected))
     throw new Error("--anchor: pairs are perturbed one after the other, whole cells alone; leave --as group and --affected out");
-  const words = (await exists(options.genes)) ? (await readText(options.genes)).split(/[\s,]+/) : options.genes.split(",");
-  const genes = options.genes === "all" ? "all" : await named(words.map((word) => word.trim()).filter((word) => word !== ""));
-  if (genes.length === 0) throw new Error(`--genes: "${options.genes}" names none`);
+  const genes = options.genes === "all" ? "all" : await genesOf(options.genes, vocabulary);
   return {
     ...{ type, genes, as },
     ...((type === "inhibit" || type === "activate") && { by }),
-    ...(anchor && { anchor: (await named([anchor]))[0] }),
+    ...(anchor && { anchor: (await genesOf(anchor, vocabulary))[0] }),
     ...(quirks && { quirks }),
   };
-}
-
-/** The rows to perturb, longest cell first. @throws Error where none is left, saying what took them. */
-function cellsOf({ filter, stateColumn, start, maxCells, slice }: Options, { dataset }: Opened): number[] {
-  let rows = longestFirst(dataset);
-  const keep = (what: string, wanted: (row: number) => boolean) => {
-    rows = rows.filter(wanted);
-    if (rows.length === 0) throw new Error(`"${dataset.directory}": no cell is left after ${what}; there were ${count(dataset.length)}`);
-  };
-  for (const [column, values] of filter) {
-    const held = dataset.column(column);
-    keep(`--filter ${column}=${values.join(",")}`, (row) => values.includes(String(held[row])));
-  }
-  if (stateColumn && start) {
-    const ofStart = new Set(rowsOf(dataset, stateColumn, start));
-    keep(`--start ${start}`, (row) => ofStart.has(row));
-  }
-  if (maxCells) {
-    const first = new Set([...rows].sort((a, b) => a - b).slice(0, maxCells));
-    keep(`--max-cells ${maxCells}`, (row) => first.has(row));
-  }
-  if (slice) {
-    const part = new Set(rows.slice(...slice));
-    keep(`--slice ${slice.join(":")}`, (row) => part.has(row));
-  }
-  return rows;
-}
-
-/** The states, start first, then goal, then the others; null where there are none. */
-async function statesOf(
-  options: Options,
-  { model, dataset, ends }: Opened,
-  mode: Measure["mode"],
-  context: Context,
-): Promise<Map<string, Float32Array> | null> {
-  const { states: file, stateColumn, start, goal, alternatives, layer, tokensPerBatch, stateCells: maxCells } = options;
-  if (!file && !stateColumn) {
-    if (start || goal || alternatives.length > 0)
-      throw new Error("--start, --goal: give the column of the states with --state-column, or their embeddings with --states");
-    return null;
-  }
-  if (!start || !goal) throw new Error("--states: shifts are from one state to another; give --start and --goal");
-  const names = [start, goal, ...alternatives];
-  const twice = names.find((name, i) => names.indexOf(name) < i);
-  if (twice) throw new Error(`--goal, --alternatives: "${twice}" is named twice; start, goal and alternatives are different states`);
-  if (file) {
-    const held = await readStates(file, model.config.width);
-    const missing = names.find((name) => !held.has(name));
-    if (missing) throw new Error(`--states: "${file}" has no state "${missing}"; it has ${[...held.keys()].join(", ")}`);
-    return new Map(names.map((name) => [name, held.get(name) as Float32Array]));
-  }
-  const total = names.reduce(
-    (sum, name) => sum + Math.min(rowsOf(dataset, stateColumn ?? "", name).length, maxCells ?? Number.POSITIVE_INFINITY),
-    0,
-  );
-  const bar = context.progress("Embedding states", total, "cells");
-  const onProgress = (cells: number) => {
-    context.signal.throwIfAborted();
-    bar.update(cells);
-  };
-  const states = await stateEmbeddings(model, dataset, stateColumn ?? "", names, {
-    layer,
-    mode,
-    ends,
-    tokensPerBatch,
-    maxCells,
-    onProgress,
-  });
-  bar.stop();
-  return states;
 }
 
 /** @throws Error naming listed genes that no cell has, where that means that nothing is done with them. */

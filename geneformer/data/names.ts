@@ -17,6 +17,10 @@ export function namesOf(vocabulary: Vocabulary | null): Names {
   return { id, symbol: (token) => vocabulary?.names.get(id(token) ?? "") ?? null };
 }
 
+/** The tokens of all genes of a vocabulary, in order. */
+export const geneTokens = ({ tokens }: Vocabulary): number[] =>
+  [...tokens].flatMap(([word, token]) => (isSpecial(word) ? [] : [token])).sort((a, b) => a - b);
+
 /** Changes of one letter that make one word of another (Levenshtein), or `most` + 1 where there are more. */
 function distance(a: string, b: string, most: number): number {
   if (Math.abs(a.length - b.length) > most) return most + 1;

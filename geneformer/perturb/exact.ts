@@ -35,15 +35,20 @@ export interface Subject {
   readonly edits: Iterable<Edit>;
 }
 
-/** What one perturbation did to one cell. */
-export interface Outcome {
+/** What one perturbation is estimated to do to one cell. */
+export interface Estimate {
   readonly row: number;
-  readonly edit: Edit;
+  readonly edit: Pick<Edit, "genes" | "perturbed">;
   /**
    * With states: cos(perturbed, state) - cos(cell, state) for each. Without: one cosine; of <cls> before and after, or, in mode `cell`, the mean over
    * the genes that are in both and were not perturbed of each gene's cosine before and after (upstream's V1). 1 is unmoved.
    */
   readonly effect: readonly number[];
+}
+
+/** What one perturbation did to one cell. */
+export interface Outcome extends Estimate {
+  readonly edit: Edit;
   /** Where `affected` was asked for: those genes, and the cosine of each. */
   readonly genes?: { readonly tokens: readonly number[]; readonly cosines: Float32Array };
 }

@@ -1,4 +1,4 @@
-/** The original's raw results, `in_silico_..._raw.pickle`: dicts of (perturbed, "cell_emb" or affected) -> one number a cell. Read and written. */
+/** The original's raw results, `in_silico_..._raw.pickle`: dicts of (perturbed, "cell_emb" or affected) -> one number a cell, read and written. */
 
 import { type Pickled, readPickle } from "../../nn/pickle.ts";
 import { list, readFile, writeWhole } from "../files.ts";
@@ -45,11 +45,22 @@ function entryOf(key: Pickled, values: Pickled, from: string): Entry {
   return { genes: genes as number[], affected, values: values as Entry["values"] };
 }
 
-/** All entries of the files in a folder that end in `_raw.pickle`, in the order of their names. @throws Error where there is none. */
-export async function* readEntries(directory: string): AsyncGenerator<Entries> {
+/** The files in a folder that end in `_raw.pickle`, in the order of their names, and their entries. @throws Error where there is none. */
+export async function* readEntryFiles(directory: string): AsyncGenerator<{ readonly name: string; readonly entries: Entries }> {
   const names = (await list(directory)).filter((name) => name.endsWith(SUFFIX));
   if (names.length === 0) throw new Error(`perturb: "${directory}" holds neither a run (run.json) nor files that end in ${SUFFIX}`);
-  for (const name of names) yield parseEntries(await readFile(`${directory}/${name}`), `${directory}/${name}`);
+  for (const name of names) yield { name, entries: parseEntries(await readFile(`${directory}/${name}`), `${directory}/${name}`) };
+}
+
+/** All entries of those files. @throws Error where there is none. */
+export async function* readEntries(directory: string): AsyncGenerator<Entries> {
+  for await (const { entries } of readEntryFiles(directory)) yield entries;
+}
+
+/** The cell that a file is of, counted from 0 in the order it was perturbed: ..._cell_embs_12batch0_raw.pickle is of cell 12. Null for files of groups. */
+export function cellOf(name: string): number | null {
+  const cell = /_(\d+)batch-?\d+_raw\.pickle$/.exec(name)?.[1];
+  return cell === undefined ? null : Number(cell);
 }
 
 /** Bytes of a pickle (protocol 4; CPython Lib/pickletools.py), as they are put together. */

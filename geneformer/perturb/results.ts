@@ -1,8 +1,9 @@
 /** What came of a run, gene by gene: from our folder, or from the original's pickles. */
 
 import { exists } from "../files.ts";
+import type { Pairs } from "../stats/effects.ts";
 import { CELL, type GeneShifts, Moments } from "../stats/tables.ts";
-import { type Entries, type Entry, readEntries, writeEntries } from "./pickles.ts";
+import { cellOf, type Entries, type Entry, readEntries, readEntryFiles, writeEntries } from "./pickles.ts";
 import { effectColumns, GROUP, type Run, readRun, shardRows } from "./run.ts";
 
 /** Effects of one state, or, without states, cosines. */
@@ -18,6 +19,8 @@ export interface Effects {
 export interface Results {
   /** By state, in the order they were given to perturb: start, goal, others; under "" without states. */
   readonly effects: ReadonlyMap<string, Effects>;
+  /** The state that shifts are to: what perturb was told, else the second, or the only one. Null without states. */
+  readonly goal: string | null;
   /** The genes perturbed together, where a group was. */
   readonly group: readonly number[];
   /** What each gene did to each other one, and to the cell. */
@@ -67,7 +70,10 @@ async function ofRun(run: Run): Promise<Results> {
       }
   }
   const { genes } = run.perturbation;
-  return { effects, group: genes === "all" ? [] : genes, affected: () => affectedOf(run, effects.get("")), pairs: run.plan.pairs };
+  return {
+    ...{ effects, goal: goalOf(run.directory, run.states, run.goal), group: genes === "all" ? [] : genes, pairs: run.plan.pairs },
+    affected: () => affectedOf(run, effects.get("")),
+  };
 }
 
 async function affectedOf(run: Run, effects: Effects | undefined): Promise<GeneShifts> {
@@ -103,7 +109,87 @@ async function ofPickles(directory: string): Promise<Results> {
       effects.set(state, into);
       for (const entry of entries) add(entry, into);
     }
-  return { effects, group, affected: async () => shifts, pairs };
+  const states = [...effects.keys()].filter((state) => state !== "");
+  return { effects, goal: goalOf(directory, states), group, affected: async () => shifts, pairs };
+}
+
+/** Pairs of a gene and a cell one by one, and what is known of the run they are of. */
+export interface RunPairs extends Pairs {
+  /** The state that values are shifts to; null where they are 1 - cosine. */
+  readonly goal: string | null;
+}
+
+/**
+ * The pairs in a folder, a finished run of ours or the original's pickles, in flat columns: some 20 bytes a pair.
+ * @param goal the state that shifts are read of. Default the goal that perturb was given, in pickles the second state; without states values are 1 - cosine.
+ * @throws Error for a state that there is not, for groups and pairs with an anchor, and for pickles that do not say which cell a number is of.
+ */
+export async function readPairs(directory: string, goal?: string): Promise<RunPairs> {
+  return (await exists(`${directory}/run.json`)) ? pairsOfRun(await readRun(directory), goal) : pairsOfPickles(directory, goal);
+}
+
+/** The state that is meant. */
+function goalOf(directory: string, states: readonly string[], goal = states[1] ?? states[0]): string | null {
+  if (goal !== undefined && !states.includes(goal)) {
+    const known = states.length > 0 ? `it has ${states.map((state) => `"${state}"`).join(", ")}` : "it was run without states";
+    throw new Error(`effects: "${directory}" has no state "${goal}"; ${known}`);
+  }
+  return goal ?? null;
+}
+
+const together = (directory: string, what: string) =>
+  new Error(
+    `effects: "${directory}" perturbed ${what}, which nothing can be matched with; run perturb gene by gene, or take another --mode`,
+  );
+
+async function pairsOfRun(run: Run, asked: string | undefined): Promise<RunPairs> {
+  const { directory, perturbation, plan } = run;
+  if (perturbation.anchor !== undefined) throw together(directory, "genes beside an anchor");
+  if (perturbation.as === "group") throw together(directory, "one group");
+  const goal = goalOf(directory, run.states, asked ?? run.goal);
+  const column = effectColumns(run.states, false)[goal === null ? 0 : run.states.indexOf(goal)];
+  const [cells, genes, ranks] = [0, 1, 2].map(() => new Int32Array(plan.pairs));
+  const values = new Float64Array(plan.pairs);
+  let [at, ranked] = [0, true];
+  for await (const rows of shardRows(run, "pairs")) {
+    const [cell, gene, value] = ["cell", "gene", column].map((name) => (rows.get(name) ?? []) as number[]);
+    const rank = rows.get("rank") as number[] | undefined; // runs of earlier versions have none
+    if (at + cell.length > plan.pairs) throw new Error(`perturb: "${directory}" holds more than its ${plan.pairs} pairs; it is damaged`);
+    cells.set(cell, at);
+    genes.set(gene, at);
+    ranks.set(rank ?? [], at);
+    for (let i = 0; i < value.length; i++) values[at + i] = goal === null ? 1 - value[i] : value[i];
+    ranked &&= rank !== undefined;
+    at += cell.length;
+  }
+  return { goal, cells, genes, ranks: ranked ? ranks : null, values };
+}
+
+async function pairsOfPickles(directory: string, asked: string | undefined): Promise<RunPairs> {
+  const [cells, genes, values]: number[][] = [[], [], []];
+  const seen = new Set<string>();
+  let goal: string | null = null;
+  for await (const { name, entries: states } of readEntryFiles(directory)) {
+    if (![...states.values()].some((entries) => entries.some(({ affected }) => affected === CELL))) continue; // of affected genes
+    const named = [...states.keys()].filter((state) => state !== "");
+    goal = goalOf(directory, named, asked ?? goal ?? undefined);
+    const cell = cellOf(name);
+    for (const { genes: perturbed, affected, values: found } of states.get(goal ?? "") ?? []) {
+      if (affected !== CELL) continue;
+      if (perturbed.length > 1) throw together(directory, "one group");
+      if (found.some((value) => typeof value !== "number")) throw together(directory, "genes beside an anchor");
+      const pair = `${cell} ${perturbed[0]}`;
+      if (cell === null || found.length > 1 || seen.has(pair))
+        throw new Error(
+          `effects: "${name}" does not say which cell each number is of; give a run of perturb, or pickles of --genes all, which the original writes cell by cell`,
+        );
+      seen.add(pair);
+      cells.push(cell);
+      genes.push(perturbed[0]);
+      values.push(goal === null ? 1 - (found[0] as number) : (found[0] as number));
+    }
+  }
+  return { goal, cells, genes, ranks: null, values };
 }
 
 /** Write a finished run as the original's pickles: one file of all cells, and another of affected genes where the run has them. */

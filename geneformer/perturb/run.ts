@@ -4,10 +4,11 @@ import { needs } from "../../src/shapes.ts";
 import type { Config } from "../config.ts";
 import { streamOf } from "../data/batches.ts";
 import { type ParquetColumn, parquetBytes, readParquet } from "../data/parquet.ts";
+import type { Ends } from "../embed.ts";
 import { exists, fileSource, list, readJson, refuseForeign, remove, writeWhole } from "../files.ts";
 import { type Geneformer, hiddenOf } from "../model.ts";
-import type { Move } from "./edit.ts";
-import { type Measure, type Outcome, perturb } from "./exact.ts";
+import { type Move, NEW } from "./edit.ts";
+import { type Estimate, type Measure, type Outcome, perturb } from "./exact.ts";
 import { anchorOf, editsOf, type Perturbation, type Unit, unitsOf } from "./plan.ts";
 import { type ScreenOptions, screen } from "./screen.ts";
 
@@ -40,12 +41,17 @@ interface Shard {
   readonly parts: readonly { readonly row: number; readonly from: number; readonly to: number }[];
 }
 
-/** Multiplications and additions of cells of these lengths through a model, up to a layer. */
-export function flopOf({ width: C, inner: F }: Config, layers: number, lengths: Iterable<number>): number {
-  let flop = 0;
-  for (const T of lengths) flop += layers * (2 * T * (4 * C * C + 2 * C * F) + 4 * T * T * C);
-  return flop;
+/**
+ * Multiplications and additions of a cell of T tokens through a model, up to a layer.
+ * @param rows how many of its places the last of these layers makes: keys and values it makes of all. Default T.
+ */
+export function flopOf({ width: C, inner: F }: Config, layers: number, T: number, rows = T): number {
+  const layer = (made: number) => made * (2 * (2 * C * C + 2 * C * F) + 4 * T * C) + T * 4 * C * C;
+  return layers === 0 ? 0 : (layers - 1) * layer(T) + layer(rows);
 }
+
+/** <cls> alone is made by the last layer where nothing else is asked for. */
+const clsAlone = ({ mode, affected }: Measure): boolean => mode === "cls" && !affected;
 
 const lengthAfter = (cell: ArrayLike<number>, moves: readonly Move[], longest: number): number => {
   const change = moves.reduce((sum, { place, to }) => sum + Number(place < 0) - Number(to === null), 0);
@@ -78,7 +84,7 @@ export function planOf(cells: Cells, perturbation: Perturbation, measure: Measur
   const pass = (length: number) => {
     passes++;
     tokens += length;
-    flop += flopOf(config, layers, [length]);
+    flop += flopOf(config, layers, length, clsAlone(measure) ? 1 : length);
   };
   for (const row of cells.rows) {
     const cell = cells.tokens(row);
@@ -107,6 +113,25 @@ export function memoryOf(model: Geneformer, { tokensPerBatch, layer }: Measure, 
   return needs(() => model.encode(streamOf(cells, model.config, { gradients: false }), { layers: hiddenOf(model.config, layer) })).bytes;
 }
 
+/** Multiplications and additions a second of perturbed copies of a cell, here and now: of a batch of them, after one that has everything compiled. */
+export async function paceOf(model: Geneformer, cell: ArrayLike<number>, measure: Measure): Promise<number> {
+  const { config } = model;
+  const units = [...unitsOf(cell, measure.ends, { type: "delete", genes: "all" })].slice(
+    0,
+    Math.ceil(measure.tokensPerBatch / cell.length),
+  );
+  let flop = 0;
+  const batch = async (): Promise<number> => {
+    const began = performance.now();
+    flop = flopOf(config, hiddenOf(config, measure.layer), cell.length);
+    for await (const { edit } of perturb(model, [{ row: 0, cell, edits: editsOf(cell, measure.ends, units, config.length) }], measure))
+      flop += flopOf(config, hiddenOf(config, measure.layer), edit.tokens.length, clsAlone(measure) ? 1 : edit.tokens.length);
+    return (performance.now() - began) / 1000;
+  };
+  await batch();
+  return flop / (await batch());
+}
+
 /** By default a break costs no more than this: a minute or so on a cpu, seconds on a GPU. With affected genes a quarter, as there is a row for each. */
 export const TOKENS_PER_SHARD = 1_000_000;
 
@@ -115,6 +140,8 @@ export interface RunOptions {
   readonly tokensPerShard: number;
   /** Estimates from a few passes a cell, instead of exact effects from one a pair: the points of the way between ranks. */
   readonly screen?: ScreenOptions;
+  /** The state that shifts are to, among the states. Default the second. */
+  readonly goal?: string;
   /** What the run is, beyond perturbation and measure: which cells, which model. A run is resumed by the same only. */
   readonly identity: Readonly<Record<string, unknown>>;
   /** Go on with the run in the folder. */
@@ -131,13 +158,15 @@ export interface Run {
   readonly perturbation: Perturbation;
   /** Names of the states, in the order of effects; none: effects are cosines. */
   readonly states: readonly string[];
+  /** The state that shifts are to, where it is not the second. */
+  readonly goal?: string;
   readonly affected: boolean;
   readonly plan: Plan;
   readonly identity: Readonly<Record<string, unknown>>;
 }
 
 const RUN = "run.json";
-const FORMAT = 1;
+const FORMAT = 2;
 /** What a killed process leaves of a file that it was writing. */
 const PARTIAL = /^\..+\.partial-/;
 const nameOf = (kind: "pairs" | "genes", shard: number) => `${kind}-${String(shard).padStart(6, "0")}.parquet`;
@@ -152,8 +181,8 @@ export function effectColumns(states: readonly string[], anchored: boolean): str
 }
 
 /**
- * Perturb cells into a folder: `run.json`, and shard after shard `pairs-N.parquet` (a row for every gene of every cell: `cell`, `gene`, -1 for a group, and
- * the effect) and, where asked for, `genes-N.parquet` (`cell`, `gene`, `affected`, `cosine`). A killed run loses the shard it was at; resumed, it ends as if nothing
+ * Perturb cells into a folder: `run.json`, and shard after shard `pairs-N.parquet` (a row for every gene of every cell: `cell`, `gene`, -1 for a group, its
+ * `rank` in the cell before, -1 where it has none, and the effect) and, where asked for, `genes-N.parquet` (`cell`, `gene`, `affected`, `cosine`). A killed run loses the shard it was at; resumed, it ends as if nothing
  * had happened, to the bit on the same device.
  * @throws Error when the folder holds a run and neither `resume` nor `force` was asked for, or when the run to resume was another one.
  */
@@ -163,13 +192,23 @@ export async function runPerturbation(
   perturbation: Perturbation,
   measure: Measure,
   out: string,
-  { tokensPerShard, screen: screened, identity, resume, force, onProgress }: RunOptions,
+  { tokensPerShard, screen: screened, goal, identity, resume, force, onProgress }: RunOptions,
 ): Promise<Run> {
   const { config } = model;
   const plan = planOf(cells, perturbation, measure, config, tokensPerShard);
   const states = Object.fromEntries([...(measure.states ?? [])].map(([name, vector]) => [name, Array.from(vector)]));
   const { layer, mode, affected = false, tokensPerBatch } = measure;
-  const settings = { perturbation, layer, mode, affected, tokensPerBatch, tokensPerShard, states, ...(screened && { screen: screened }) };
+  const settings = {
+    perturbation,
+    layer,
+    mode,
+    affected,
+    tokensPerBatch,
+    tokensPerShard,
+    states,
+    ...(screened && { screen: screened }),
+    ...(goal && { goal }),
+  };
   const described = { format: FORMAT, ...settings, identity, plan };
   await refuseRun(out, { resume, force });
   if (resume && (await exists(`${out}/${RUN}`))) sameRun(await readJson(`${out}/${RUN}`), described, out);
@@ -191,7 +230,7 @@ export async function runPerturbation(
     shard++;
     onProgress?.(done);
   }
-  return { directory: out, perturbation, states: Object.keys(states), affected, plan, identity };
+  return { directory: out, perturbation, states: Object.keys(states), ...(goal && { goal }), affected, plan, identity };
 }
 
 /** @throws Error if something stands where a run is to go, unless it is a run, and to be resumed or replaced. */
@@ -222,6 +261,11 @@ function sameRun(was: unknown, is: Readonly<Record<string, unknown>>, out: strin
   );
 }
 
+/** The rank of a unit's gene in its cell before, from 0; NEW where the cell has it not, and for a group. */
+function rankOf({ gene, moves: [[{ place }]] }: Unit, { cls }: Ends): number {
+  return gene === null || place === NEW ? NEW : place - Number(cls);
+}
+
 /** A shard's columns. */
 async function runShard(
   model: Geneformer,
@@ -237,6 +281,7 @@ async function runShard(
   const anchored = perturbation.anchor !== undefined;
   const rows = new Int32Array(pairs);
   const genes = new Int32Array(pairs);
+  const ranks = new Int32Array(pairs);
   const effects = names.map(() => new Float32Array(pairs));
   const room = measure.affected ? tokens : 0; // every gene left of every copy is fewer
   const affected = {
@@ -258,8 +303,11 @@ async function runShard(
     }
   }
   // With an anchor, edits come as: the anchor, once a cell; then for each gene it alone, and both.
-  let [pair, row, anchor, alone]: [number, number, Outcome | null, Outcome | null] = [0, -1, null, null];
-  for await (const outcome of screened ? screen(model, subjects(), measure, screened) : perturb(model, subjects(), measure)) {
+  let [pair, row, anchor, alone]: [number, number, Estimate | null, Estimate | null] = [0, -1, null, null];
+  const outcomes: AsyncIterable<Estimate & Pick<Outcome, "genes">> = screened
+    ? screen(model, subjects(), measure, screened)
+    : perturb(model, subjects(), measure);
+  for await (const outcome of outcomes) {
     if (anchored && outcome.row !== row) {
       [row, anchor, alone] = [outcome.row, outcome, null];
       continue;
@@ -271,6 +319,7 @@ async function runShard(
     const { unit } = units[pair];
     rows[pair] = outcome.row;
     genes[pair] = unit.gene ?? GROUP;
+    ranks[pair] = rankOf(unit, ends);
     const values = outcome.effect.flatMap((value, s) =>
       anchored ? [anchor?.effect[s] ?? Number.NaN, alone?.effect[s] ?? Number.NaN, value] : [value],
     );
@@ -286,7 +335,10 @@ async function runShard(
   }
   const column = (name: string, type: "i32" | "f32", data: ParquetColumn["data"]): ParquetColumn => ({ name, type, data });
   return {
-    pairs: [column("cell", "i32", rows), column("gene", "i32", genes), ...names.map((name, i) => column(name, "f32", effects[i]))],
+    pairs: [
+      ...[column("cell", "i32", rows), column("gene", "i32", genes), column("rank", "i32", ranks)],
+      ...names.map((name, i) => column(name, "f32", effects[i])),
+    ],
     genes: Object.entries(affected).map(([name, data]) => column(name, name === "cosine" ? "f32" : "i32", data.subarray(0, rowsOfGenes))),
   };
 }
@@ -298,8 +350,10 @@ export async function readRun(directory: string): Promise<Run> {
   const held = (await readJson(`${directory}/${RUN}`)) as Record<string, unknown> | null;
   if (held?.format !== FORMAT)
     throw new Error(`perturb: "${directory}/${RUN}" has format ${JSON.stringify(held?.format)}; this version reads ${FORMAT}`);
-  const { perturbation, states, affected, plan, identity } = held as unknown as Omit<Run, "states"> & { states: Record<string, number[]> };
-  const run: Run = { directory, perturbation, states: Object.keys(states), affected, plan, identity };
+  const { perturbation, states, goal, affected, plan, identity } = held as unknown as Omit<Run, "states"> & {
+    states: Record<string, number[]>;
+  };
+  const run: Run = { directory, perturbation, states: Object.keys(states), ...(goal && { goal }), affected, plan, identity };
   const files = new Set(await list(directory));
   let whole = 0;
   while (files.has(nameOf("pairs", whole))) whole++;

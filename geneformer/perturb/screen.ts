@@ -1,5 +1,5 @@
 /**
- * All perturbations of a cell from one forward and one backward pass, to first order: which ones are worth an exact look.
+ * All perturbations of a cell from one forward pass and a few ways back, to first order: which ones are worth an exact look.
  *
  * What a perturbation does to a cell's input is made of three things that have derivatives. A gene that goes: its gate, which multiplies exp(score) wherever
  * it is looked at and its weight in the mean, falls from 1 to 0. A gene that comes: a probe, a token with gate 0 at its new rank, which sees the cell
@@ -9,206 +9,253 @@
  *
  * Trained models have smooth positions, neighbouring ranks meaning nearly the same; where they do not, gradients are averaged over points of the way that most
  * genes go, all at once, from P[j] to P[j + 1] or P[j - 1].
+ *
+ * With states f is a cosine to each. Without, the cosine of a vector e with itself is flat at the cell, and what remains is of second order:
+ * 1 - cos = |d|^2 / 2|e|^2, d what e changes by across its own direction. Random signs u, made orthogonal to e, give |d|^2 as the mean of (u . d)^2
+ * (Hutchinson 1990): f = u . e / |e|, one way back for each u, all genes' vectors at once where each gene's cosine counts.
  */
 
-import { cosine, div, gather, mul, reshape, segmentSum, sum } from "../../autograd/ops.ts";
-import { inference, valueAndGrad } from "../../autograd/tape.ts";
-import { index, segments } from "../../src/stream.ts";
-import { type Tensor, tensor } from "../../src/tensor.ts";
+import { ahead } from "../../src/capture.ts";
+import { Key } from "../../src/key.ts";
 import { batchesOf } from "../embed.ts";
-import { type Geneformer, hiddenOf, type Stream } from "../model.ts";
-import { type Edit, genesOf, NEW } from "./edit.ts";
-import { checkMeasure, type Measure, type Outcome, type Subject } from "./exact.ts";
+import type { Geneformer } from "../model.ts";
+import { genesOf, NEW } from "./edit.ts";
+import { checkMeasure, cosineOf, type Estimate, type Measure, type Subject } from "./exact.ts";
+import { type Probe, type Probed, probedPass, type Target } from "./probes.ts";
 
 export interface ScreenOptions {
   /** Points on the way between ranks that gradients are averaged over. Default 1, which is half of it. */
   readonly points?: number;
+  /** Without states: random directions that a cell's motion is projected on. Default 16. */
+  readonly directions?: number;
+  /** What the directions are drawn from. Default 0. */
+  readonly seed?: number;
 }
 
-/** A probe's gate: as near to 0 as leaves its gradient whole, e^-20. */
-const ALMOST_NOTHING = Math.exp(-20);
+/** What of an edit has derivatives. */
+interface Sketch {
+  readonly edit: Estimate["edit"];
+  /** Places whose genes go. */
+  readonly gone: readonly number[];
+  /** Probes that stand for what comes, by number. */
+  readonly arrivals: readonly number[];
+  /** Genes that move: those of places from ... to - 1, by so many ranks. */
+  readonly moved: readonly (readonly [from: number, to: number, by: number])[];
+}
 
-/** A cell with the probes that its edits need. */
-interface Probed {
+/** A cell with its edits, or some of them, and the probes that they need. */
+interface Part extends Probed {
   readonly row: number;
-  readonly cell: readonly number[];
-  readonly edits: readonly Edit[];
-  /** Token and rank of each probe. */
-  readonly probes: readonly (readonly [token: number, place: number])[];
-  /** For each edit its probes, by number. */
-  readonly arrivals: readonly (readonly number[])[];
+  readonly sketches: readonly Sketch[];
+  /** Ranks that edits move a middling gene by, summed up: above 0 where cells move down. */
+  readonly way: number;
 }
 
-/** Did this place of the edited cell come from elsewhere than by closing up? */
-const arrives = ({ from, perturbed }: Edit, place: number): boolean => from[place] === NEW || perturbed.has(from[place]);
-
-function probed({ row, cell, edits }: Subject): Probed {
-  const numbers = new Map<string, number>();
-  const probes: [number, number][] = [];
-  const all = [...edits];
-  const arrivals = all.map((edit) =>
-    [...edit.from.keys()]
-      .filter((place) => arrives(edit, place))
-      .map((place) => {
-        const name = `${edit.tokens[place]} ${place}`;
-        const number = numbers.get(name) ?? probes.push([edit.tokens[place], place]) - 1;
+/** The edits of a cell, cut where they need more probes than a batch has room for. */
+function* partsOf({ row, cell, edits }: Subject, tokensPerBatch: number): Generator<Part> {
+  const room = Math.max(tokensPerBatch - cell.length, cell.length);
+  const tokens = Array.from(cell);
+  let [numbers, probes, sketches, way]: [Map<string, number>, Probe[], Sketch[], number] = [new Map(), [], [], 0];
+  for (const { genes, perturbed, tokens: edited, from } of edits) {
+    const arrivals: number[] = [];
+    const moved: [number, number, number][] = [];
+    for (const [place, before] of from.entries()) {
+      if (before === NEW || perturbed.has(before)) {
+        // It did not come here by closing up.
+        const name = `${edited[place]} ${place}`;
+        const number = numbers.get(name) ?? probes.push([edited[place], place]) - 1;
         numbers.set(name, number);
-        return number;
-      }),
-  );
-  return { row, cell: Array.from(cell), edits: all, probes, arrivals };
-}
-
-/** The way most genes of a cell go when it is edited: up a rank (-1) or down (1). */
-function wayOf(edits: readonly Edit[]): -1 | 1 {
-  let sum = 0;
-  for (const { from } of edits) {
+        arrivals.push(number);
+      } else if (before !== place) {
+        const last = moved.at(-1);
+        if (last && last[1] === before && last[2] === place - before) last[1]++;
+        else moved.push([before, before + 1, place - before]);
+      }
+    }
     const middle = from.length >> 1;
-    if (from[middle] !== NEW) sum += Math.sign(middle - from[middle]);
+    if (from[middle] !== NEW) way += Math.sign(middle - from[middle]);
+    sketches.push({ edit: { genes, perturbed }, gone: [...perturbed].filter((place) => place !== NEW), arrivals, moved });
+    if (probes.length < room) continue;
+    yield { row, cell: tokens, probes, sketches, way };
+    [numbers, probes, sketches, way] = [new Map(), [], [], 0];
   }
-  return sum > 0 ? 1 : -1;
+  if (sketches.length > 0) yield { row, cell: tokens, probes, sketches, way };
 }
 
-/** Gradients of one batch, averaged over the points: by gate [N], by position embedding [N, C]. */
-interface Gradients {
-  readonly gate: Float64Array;
-  readonly places: Float64Array;
+/** Functions of cells that are derived. */
+interface Functions {
+  readonly target: Target;
+  readonly count: number;
+  /** The gradient of function k by the batch's vectors.   value [rows, C] -> [rows, C] */
+  seeds(k: number, value: ArrayLike<number>, batch: readonly Part[]): Float32Array;
+  /** What an edit does, from what it changes each function by. */
+  effect(changes: readonly number[], sketch: Sketch, part: Part): number[];
 }
 
 /**
- * Estimate what `perturb` would say of perturbations, with states: in the same order, as shifts to each state. The cost is some three forward passes of the cells
- * and their probes for each state and point, whatever the number of edits; estimates rank edits, and are calibrated by exact ones.
- * @throws RangeError as `perturb` does; Error without states.
+ * Estimate what `perturb` would say of perturbations: in the same order, as shifts to each state, or as cosines. The cost is a forward pass of the cells and
+ * their probes for each point, and a way back of the cells for each state or direction, whatever the number of edits. Estimates rank edits; exact passes calibrate them.
+ * @throws RangeError as `perturb` does, and for points or directions that are no positive integers.
  */
 export async function* screen(
   model: Geneformer,
   subjects: Iterable<Subject>,
   measure: Measure,
-  { points = 1 }: ScreenOptions = {},
-): AsyncGenerator<Outcome, void, undefined> {
-  const { config } = model;
-  const { states = new Map<string, ArrayLike<number>>(), tokensPerBatch } = measure;
-  checkMeasure(model, measure);
-  if (states.size === 0) throw new Error("screen: shifts to states are screened; give states, or perturb exactly");
-  if (!(Number.isInteger(points) && points > 0)) throw new RangeError(`screen: points must be a positive integer; got ${points}`);
+  { points = 1, directions = 16, seed = 0 }: ScreenOptions = {},
+): AsyncGenerator<Estimate, void, undefined> {
+  const { tokensPerBatch, ends, states } = measure;
+  const layers = checkMeasure(model, measure);
+  for (const [name, value] of Object.entries({ points, directions }))
+    if (!(Number.isInteger(value) && value > 0)) throw new RangeError(`screen: ${name} must be a positive integer; got ${value}`);
   const table = await model.embeddings.position.weight.data();
+  const functions = states && states.size > 0 ? toStates(measure) : along(measure, directions, Key.from(seed));
 
-  function* cells(): Generator<Probed> {
-    for (const subject of subjects) yield probed(subject);
+  function* parts(): Generator<Part> {
+    for (const subject of subjects) yield* partsOf(subject, tokensPerBatch);
   }
-  for (const batch of batchesOf(cells(), tokensPerBatch, ({ cell, probes }) => cell.length + probes.length)) {
-    const gradients: Gradients[] = [];
-    for (const state of states.values()) gradients.push(await gradientsOf(model, batch, measure, state, table, points));
-    let at = 0;
-    for (const { row, cell, edits, probes, arrivals } of batch) {
-      const estimates = gradients.map((each) => estimator(each, at, cell.length, table, config.width));
-      for (const [i, edit] of edits.entries()) yield { row, edit, effect: estimates.map((estimate) => estimate(edit, arrivals[i])) };
-      at += cell.length + probes.length;
+  for (const batch of batchesOf(parts(), tokensPerBatch, ({ cell, probes }) => cell.length + probes.length)) {
+    const total = batch.reduce((sum, { sketches }) => sum + sketches.length, 0);
+    const changes = Array.from({ length: functions.count }, () => new Float64Array(total));
+    for (let point = 0; point < points; point++) {
+      const places = between(batch, model, table, (point + 0.5) / points, ends);
+      const { value, pull, free } = probedPass(model, batch, places, { layers, target: functions.target, ends });
+      try {
+        const vectors = await value.data();
+        function* ways() {
+          for (let k = 0; k < functions.count; k++) yield pull(functions.seeds(k, vectors, batch));
+        }
+        let k = 0;
+        for await (const slopes of ahead(ways())) changesOf(batch, slopes, table, model.config.width, 1 / points, changes[k++]);
+      } finally {
+        free();
+      }
     }
+    let i = 0;
+    for (const part of batch)
+      for (const sketch of part.sketches) {
+        const own = changes.map((all) => all[i]);
+        yield { row: part.row, edit: sketch.edit, effect: functions.effect(own, sketch, part) };
+        i++;
+      }
   }
 }
 
-/** Derivatives of the sum of all cells' cosines to a state. */
-async function gradientsOf(
-  model: Geneformer,
-  batch: readonly Probed[],
-  { layer, mode, ends }: Measure,
-  state: ArrayLike<number>,
-  table: ArrayLike<number>,
-  points: number,
-): Promise<Gradients> {
-  const { config } = model;
-  const { width } = config;
-  const lengths = batch.map(({ cell, probes }) => cell.length + probes.length);
-  const rows = lengths.reduce((a, b) => a + b, 0);
-  const gates = new Float32Array(rows).fill(ALMOST_NOTHING);
-  // What a place counts in the mean: special tokens nothing.
-  const counts = new Float32Array(rows).fill(1);
-  const [from, to] = [new Float32Array(rows * width), new Float32Array(rows * width)];
-  const firsts: number[] = [];
+/** Position embeddings a share of the way to where most genes of the batch go: up a rank, or down. */
+function between(batch: readonly Part[], { config }: Geneformer, table: ArrayLike<number>, share: number, ends: Measure["ends"]) {
+  const { width, length } = config;
+  const way = batch.reduce((sum, part) => sum + part.way, 0) > 0 ? 1 : -1;
+  const places = new Float32Array(batch.reduce((sum, { cell }) => sum + cell.length, 0) * width);
   let at = 0;
-  const way = wayOf(batch.flatMap(({ edits }) => edits));
-  const places: number[] = [];
-  for (const { cell, probes } of batch) {
-    firsts.push(at);
+  for (const { cell } of batch) {
     const [first, end] = genesOf(cell.length, ends);
-    for (let i = 0; i < cell.length + probes.length; i++, at++) {
-      const inCell = i < cell.length;
-      const place = inCell ? i : probes[i - cell.length][1];
-      places.push(place);
-      if (inCell) gates[at] = 1;
-      if (inCell && (i < first || i >= end)) counts[at] = 0;
-      const next = inCell && i >= first ? Math.min(Math.max(place + way, first), config.length - 1) : place;
+    for (let place = 0; place < cell.length; place++) {
+      const next = place >= first && place < end ? Math.min(Math.max(place + way, first), length - 1) : place;
       for (let c = 0; c < width; c++) {
-        from[at * width + c] = table[place * width + c];
-        to[at * width + c] = table[next * width + c];
+        const here = table[place * width + c];
+        places[at++] = here + share * (table[next * width + c] - here);
       }
     }
   }
-  const gate = new Float64Array(rows);
-  const positions = new Float64Array(rows * width);
-  for (let point = 0; point < points; point++) {
-    const share = (point + 0.5) / points;
-    const between = from.map((value, i) => value + share * (to[i] - value));
-    const { value, grads } = inference(() => {
-      const given = [tensor(gates, [rows]), tensor(between, [rows, width])] as const;
-      const stream = probedStream(batch, places, model);
-      return valueAndGrad(() => {
-        const x = model.encode(stream, { layers: hiddenOf(config, layer), gate: given[0], places: given[1] });
-        const vectors = mode === "cls" ? gather(x, index(firsts, rows)) : weighted(x, mul(given[0], tensor(counts, [rows])), stream);
-        const goal = tensor(
-          batch.flatMap(() => Array.from(state)),
-          [batch.length, width],
-        );
-        return sum(cosine(vectors, goal));
-      }, given);
-    });
-    const [dGate, dPlaces] = await Promise.all(grads.map((grad) => grad.data()));
-    for (const made of [value, ...grads]) made.free();
-    for (let i = 0; i < rows; i++) gate[i] += dGate[i] / points;
-    for (let i = 0; i < positions.length; i++) positions[i] += dPlaces[i] / points;
-  }
-  return { gate, places: positions };
+  return places;
 }
 
-/** The cells, each with its probes behind it. */
-function probedStream(batch: readonly Probed[], places: readonly number[], { config }: Geneformer): Stream {
-  const tokens = batch.flatMap(({ cell, probes }) => [...cell, ...probes.map(([token]) => token)]);
-  return {
-    tokens: index(tokens, config.vocabulary, { gradients: false }),
-    positions: index(places, config.length, { gradients: false }),
-    segments: segments(batch.map(({ cell, probes }) => cell.length + probes.length)),
-  };
-}
-
-/** The mean of each cell's rows, each as much as it counts.   x [N, C], counts [N] -> [B, C] */
-function weighted(x: Tensor, counts: Tensor, { segments }: Stream): Tensor {
-  const column = reshape(counts, [counts.shape[0], 1]);
-  return div(segmentSum(mul(x, column), segments), segmentSum(column, segments));
-}
-
-/** What an edit of one cell changes, to first order.   @param at where the cell begins in the batch. */
-function estimator({ gate, places }: Gradients, at: number, length: number, table: ArrayLike<number>, width: number) {
-  const moved = new Map<number, Float64Array>();
-  /** For each gene of the cell, what it changes when it moves by d ranks. */
-  const by = (d: number): Float64Array => {
-    const known = moved.get(d);
-    if (known) return known;
-    const changes = Float64Array.from({ length }, (_, place) => {
-      const [row, old, next] = [(at + place) * width, place * width, (place + d) * width];
-      if (next < 0 || next >= table.length) return 0;
+/** Add what each edit of a batch changes a function by, times a share, to `sums`. */
+function changesOf(
+  batch: readonly Part[],
+  { gate, places }: { readonly gate: ArrayLike<number>; readonly places: ArrayLike<number> },
+  table: ArrayLike<number>,
+  width: number,
+  share: number,
+  sums: Float64Array,
+): void {
+  let [gates, rows, i] = [0, 0, 0];
+  for (const { cell, probes, sketches } of batch) {
+    /** Of genes that all move by d ranks: what those before each place change, summed up. */
+    const sumsOf = new Map<number, Float64Array>();
+    const upTo = (d: number): Float64Array => {
+      const known = sumsOf.get(d);
+      if (known) return known;
+      const running = new Float64Array(cell.length + 1);
+      for (let place = 0; place < cell.length; place++) {
+        const [row, old, next] = [(rows + place) * width, place * width, (place + d) * width];
+        let change = 0;
+        if (next >= 0 && next < table.length)
+          for (let c = 0; c < width; c++) change += places[row + c] * (table[next + c] - table[old + c]);
+        running[place + 1] = running[place] + change;
+      }
+      sumsOf.set(d, running);
+      return running;
+    };
+    for (const { gone, arrivals, moved } of sketches) {
       let change = 0;
-      for (let c = 0; c < width; c++) change += places[row + c] * (table[next + c] - table[old + c]);
-      return change;
-    });
-    moved.set(d, changes);
-    return changes;
+      for (const place of gone) change -= gate[gates + place];
+      for (const probe of arrivals) change += gate[gates + cell.length + probe];
+      for (const [from, to, d] of moved) change += upTo(d)[to] - upTo(d)[from];
+      sums[i++] += share * change;
+    }
+    gates += cell.length + probes.length;
+    rows += cell.length;
+  }
+}
+
+const norm = (x: Float64Array): number => Math.sqrt(x.reduce((sum, value) => sum + value * value, 0));
+const rowOf = (all: ArrayLike<number>, i: number, width: number): Float64Array =>
+  Float64Array.from({ length: width }, (_, c) => all[i * width + c]);
+
+/** Cosines to each state.   d cos(e, s) / de = (s / |s| - cos e / |e|) / |e| */
+function toStates({ states = new Map(), mode }: Measure): Functions {
+  const goals = [...states.values()].map((state) => Float64Array.from(state as ArrayLike<number>));
+  return {
+    target: mode,
+    count: goals.length,
+    seeds(k, value, batch) {
+      const goal = goals[k];
+      const [width, length] = [goal.length, norm(goal)];
+      const seeds = new Float32Array(batch.length * width);
+      for (let b = 0; b < batch.length; b++) {
+        const e = rowOf(value, b, width);
+        const [cosine, own] = [cosineOf(e, goal), norm(e)];
+        for (let c = 0; c < width; c++) seeds[b * width + c] = (goal[c] / length - (cosine * e[c]) / own) / own;
+      }
+      return seeds;
+    },
+    effect: (changes) => [...changes],
   };
-  return (edit: Edit, arrivals: readonly number[]): number => {
-    let change = 0;
-    for (const place of edit.perturbed) if (place !== NEW) change -= gate[at + place];
-    for (const probe of arrivals) change += gate[at + length + probe];
-    for (const [place, before] of edit.from.entries()) if (before !== place && !arrives(edit, place)) change += by(place - before)[before];
-    return change;
+}
+
+/** Motions across the vectors' own directions: of <cls>, or of each gene, along random signs. */
+function along({ mode, ends }: Measure, directions: number, key: Key): Functions {
+  return {
+    target: mode === "cls" ? "cls" : "rows",
+    count: directions,
+    seeds(k, value, batch) {
+      const rows = mode === "cls" ? batch.length : batch.reduce((sum, { cell }) => sum + cell.length, 0);
+      const width = value.length / rows;
+      const seeds = new Float32Array(value.length);
+      let row = 0;
+      for (const { row: name, cell } of batch) {
+        const [first, end] = mode === "cls" ? [0, 1] : genesOf(cell.length, ends);
+        // A cell's directions are its own, whatever batch and part of its edits it is in.
+        const draws = key
+          .fold(name)
+          .fold(k)
+          .uniforms(end * width);
+        for (let i = first; i < end; i++) {
+          const e = rowOf(value, row + i, width);
+          const signs = Float64Array.from(e, (_, c) => (draws[i * width + c] < 0.5 ? -1 : 1));
+          const own = norm(e);
+          const share = signs.reduce((sum, sign, c) => sum + sign * e[c], 0) / own ** 2;
+          for (let c = 0; c < width; c++) seeds[(row + i) * width + c] = (signs[c] - share * e[c]) / own;
+        }
+        row += mode === "cls" ? 1 : cell.length;
+      }
+      return seeds;
+    },
+    effect(changes, { gone }, { cell }) {
+      const [first, end] = genesOf(cell.length, ends);
+      const vectors = mode === "cls" ? 1 : end - first - gone.length;
+      const square = changes.reduce((sum, change) => sum + change * change, 0) / changes.length;
+      return [Math.max(-1, 1 - square / (2 * vectors))];
+    },
   };
 }

@@ -1,11 +1,13 @@
 /** States of cells as points: the mean embedding of the cells that a label calls by one name. */
 
-import { floats, readSafetensors, writeSafetensors } from "../../nn/safetensors.ts";
+import { floats, isFloat, readSafetensors, writeSafetensors } from "../../nn/safetensors.ts";
+import { show } from "../../src/shape.ts";
 import type { Dataset } from "../data/dataset.ts";
 import { embed } from "../embed.ts";
 import { readFile, readJson, type WriteOptions, writeWhole } from "../files.ts";
 import type { Geneformer } from "../model.ts";
 import type { Measure } from "./exact.ts";
+import { openTensors } from "./tensors.ts";
 
 export interface StateOptions extends Pick<Measure, "layer" | "mode" | "ends" | "tokensPerBatch"> {
   /** Cells of a state, at most: the first ones. Default all. */
@@ -60,13 +62,18 @@ export async function writeStates(path: string, states: ReadonlyMap<string, Floa
   await writeWhole(path, writeSafetensors(tensors), options);
 }
 
+/** Endings of what Python keeps tensors in. */
+const PICKLES = [".pkl", ".pickle", ".pt", ".pth"];
+
 /**
- * Read states: .safetensors with a tensor [C] each, or .json with a list of numbers each.
+ * Read states: .safetensors with a tensor [C] each; .json with a list of numbers each; .pkl or .pickle, the dict of tensors [C] or [1, C] that the original's
+ * get_state_embs leaves; .pt or .pth, such a dict as torch.save writes it. Tensors may be of any float dtype and may have been on a GPU.
  * @param width C of the model that they are for.
  * @throws Error for a state of another width, or with a number that is none.
  */
 export async function readStates(path: string, width: number): Promise<Map<string, Float32Array>> {
-  const states = path.endsWith(".json") ? fromJson(await readJson(path), path) : await fromSafetensors(path);
+  const pickled = PICKLES.some((ending) => path.endsWith(ending));
+  const states = path.endsWith(".json") ? fromJson(await readJson(path), path) : await (pickled ? fromPickle : fromSafetensors)(path);
   if (states.size === 0) throw new Error(`states: "${path}" holds none`);
   for (const [name, vector] of states) {
     if (vector.length !== width)
@@ -81,6 +88,22 @@ export async function readStates(path: string, width: number): Promise<Map<strin
 async function fromSafetensors(path: string): Promise<Map<string, Float32Array>> {
   const { tensors } = readSafetensors(await readFile(path), path);
   return new Map([...tensors].map(([name, tensor]) => [name, Float32Array.from(floats(tensor, name))]));
+}
+
+async function fromPickle(path: string): Promise<Map<string, Float32Array>> {
+  const read = new Map<string, Float32Array>();
+  try {
+    for (const [name, tensor] of await openTensors(await readFile(path), path)) {
+      if (tensor.shape.filter((length) => length !== 1).length > 1)
+        throw new Error(`"${name}" is ${show(tensor.shape)}; a state is [C] or [1, C]`);
+      const values = await tensor.read();
+      if (!isFloat(values.dtype)) throw new Error(`"${name}" is of ${values.dtype}; a state is of floats`);
+      read.set(name, Float32Array.from(floats(values, name)));
+    }
+  } catch (cause) {
+    throw new Error(`states: "${path}": ${(cause as Error).message}`, { cause });
+  }
+  return read;
 }
 
 function fromJson(json: unknown, path: string): Map<string, Float32Array> {

@@ -19,7 +19,7 @@ export async function smoothness(model: Geneformer, ranks: number): Promise<numb
   return mean(cosines);
 }
 
-export interface VerifyOptions extends RunOptions {
+export interface VerifyOptions extends Omit<RunOptions, "goal"> {
   /** Genes to verify: so many of the strongest, and as many others at random. Default 50. */
   readonly verify?: number;
   readonly seed?: number;
@@ -33,16 +33,16 @@ export interface Verification {
   readonly run: Run;
   /** Genes screened. */
   readonly genes: number;
-  /** Strongest first, by the mean of their estimated shifts to the goal, whichever way. */
+  /** Strongest first, by the mean of their estimated shifts to the goal, whichever way; without states, by how far they move cells. */
   readonly top: readonly number[];
   readonly control: readonly number[];
-  /** Spearman's rank correlation of estimated and exact mean shifts: over the control, which was drawn at random, and over all verified. */
+  /** Spearman's rank correlation of estimated and exact mean effects: over the control, which was drawn at random, and over all verified. */
   readonly spearmanOfControl: number;
   readonly spearman: number;
-  /** Exact shifts over estimated ones, by least squares through 0 over all verified: what to multiply estimates by. */
+  /** Exact effects over estimated ones, by least squares through 0 over all verified: what to multiply estimates by. */
   readonly slope: number;
-  /** Control genes whose exact shift is larger than that of the median top gene: a sign of what screening misses. */
-  readonly missed: number;
+  /** Of as many strongest genes, in truth, as were verified, the share that screening had among its own: each control gene stands for its part of the rest. */
+  readonly recall: number;
   readonly screenSeconds: number;
   readonly verifySeconds: number;
   /** Pairs a second of each. */
@@ -69,8 +69,27 @@ export function spearman(a: readonly number[], b: readonly number[]): number {
 }
 
 /**
- * Screen all perturbations into `out`/screen, then perturb the strongest genes and a random control exactly into `out`.
- * @param goal the state whose shifts order genes: the second of the states, unless there is one only.
+ * The share of the truly strongest that screening had among its strongest, where of the rest a random part alone is known (Horvitz and Thompson 1952).
+ * @param top exact strengths of those that screening took for the strongest.   @param control those of some of the others.   @param rest how many others there are.
+ */
+export function recallOf(top: readonly number[], control: readonly number[], rest: number): number {
+  const each = control.length === 0 ? 0 : rest / control.length;
+  const all = [
+    ...top.map((strength) => ({ strength, weight: 1, found: 1 })),
+    ...control.map((strength) => ({ strength, weight: each, found: 0 })),
+  ];
+  let [found, room] = [0, top.length];
+  for (const { weight, found: own } of all.sort((a, b) => b.strength - a.strength)) {
+    found += own * Math.min(weight, room);
+    room -= Math.min(weight, room);
+  }
+  return found / top.length;
+}
+
+/**
+ * Screen all perturbations into `out`/screen, then perturb the strongest genes and a random control exactly into `out`/exact. Shifts to the state that cells
+ * come from, the first, are not screened: nothing is ordered by them.
+ * @param goal the state whose shifts order genes: the second of the states, unless there is one only. Without states genes are ordered by how far they move cells.
  */
 export async function screenAndVerify(
   model: Geneformer,
@@ -87,26 +106,32 @@ export async function screenAndVerify(
     const made = await f();
     return [made, (performance.now() - began) / 1000];
   };
+  const states = [...(measure.states ?? [])];
+  const goals = new Map(states.length > 1 ? states.slice(1) : states);
+  const [goal = ""] = goals.keys();
   onStage?.("screen", 0);
   const [screened, screenSeconds] = await timed(() =>
-    runPerturbation(model, cells, perturbation, measure, `${out}/screen`, { ...options, screen }),
+    runPerturbation(model, cells, perturbation, { ...measure, states: goals }, `${out}/screen`, { ...options, screen, goal }),
   );
-  const [, goal = [...(measure.states?.keys() ?? [])][0]] = [...(measure.states?.keys() ?? [])];
-  const effectsOf = async (directory: string) => (await readResults(directory)).effects.get(goal)?.genes ?? new Map<number, number[]>();
-  const estimates = new Map([...(await effectsOf(`${out}/screen`))].map(([gene, values]) => [gene, mean(values)]));
-
+  /** Each gene's mean effect: a shift, or what a cosine lacks of 1. */
+  const effectsOf = async (directory: string): Promise<Map<number, number>> => {
+    const genes = (await readResults(directory)).effects.get(goal)?.genes ?? new Map<number, number[]>();
+    return new Map([...genes].map(([gene, values]) => [gene, goal === "" ? 1 - mean(values) : mean(values)]));
+  };
+  const estimates = await effectsOf(screened.directory);
   const ordered = [...estimates.keys()].sort((a, b) => Math.abs(estimates.get(b) ?? 0) - Math.abs(estimates.get(a) ?? 0) || a - b);
   const [top, rest] = [ordered.slice(0, verify), ordered.slice(verify)];
   const control = Array.from(Key.from(seed).permutation(rest.length).subarray(0, verify), (i) => rest[i]);
   const verified: Perturbation = { ...perturbation, genes: [...top, ...control], as: "each", insert: perturbation.genes !== "all" };
   onStage?.("verify", 0);
-  const [run, verifySeconds] = await timed(() => runPerturbation(model, cells, verified, measure, `${out}/exact`, options));
+  const [run, verifySeconds] = await timed(() =>
+    runPerturbation(model, cells, verified, measure, `${out}/exact`, { ...options, ...(goal !== "" && { goal }) }),
+  );
 
-  const exact = new Map([...(await effectsOf(run.directory))].map(([gene, values]) => [gene, mean(values)]));
+  const exact = await effectsOf(run.directory);
   const of = (means: ReadonlyMap<number, number>, genes: readonly number[]) => genes.map((gene) => means.get(gene) ?? Number.NaN);
   const both = (genes: readonly number[]) => [of(estimates, genes), of(exact, genes)] as const;
   const [[a, b], [ofControl, exactOfControl]] = [both([...top, ...control]), both(control)];
-  const strengths = top.map((gene) => Math.abs(exact.get(gene) ?? 0)).sort((x, y) => x - y);
   return {
     run,
     genes: estimates.size,
@@ -115,7 +140,7 @@ export async function screenAndVerify(
     spearman: spearman(a, b),
     spearmanOfControl: spearman(ofControl, exactOfControl),
     slope: a.reduce((sum, x, i) => sum + x * b[i], 0) / a.reduce((sum, x) => sum + x * x, 0),
-    missed: exactOfControl.filter((value) => Math.abs(value) > strengths[strengths.length >> 1]).length,
+    recall: recallOf(of(exact, top).map(Math.abs), exactOfControl.map(Math.abs), rest.length),
     screenSeconds,
     verifySeconds,
     screenRate: screened.plan.pairs / screenSeconds,

@@ -48,10 +48,11 @@ export class Moments {
 /** Genes in the order of their tokens: upstream's before it sorts, which the index column keeps. */
 const tokensOf = (shifts: Shifts): number[] => [...shifts.keys()].sort((a, b) => a - b);
 
-const gene = (token: number, names: Names) => [token, names.symbol(token), names.id(token)] as const;
+/** A gene's token, symbol and Ensembl id: the first columns of its row. */
+export const gene = (token: number, names: Names) => [token, names.symbol(token), names.id(token)] as const;
 
 /** Rows in an order: by the first key, then the next; equal ones as they stood. NaN and null come last, as in pandas. */
-function sorted(columns: readonly string[], rows: Table["rows"], keys: readonly (readonly [column: string, way: 1 | -1])[]): Table {
+export function sorted(columns: readonly string[], rows: Table["rows"], keys: readonly (readonly [column: string, way: 1 | -1])[]): Table {
   const by = keys.map(([column, way]) => [columns.indexOf(column), way] as const);
   const missing = (value: unknown) => value === null || Number.isNaN(value);
   const index = [...rows.keys()].sort((a, b) => {

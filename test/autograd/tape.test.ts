@@ -3,7 +3,7 @@
 import { describe, expect, test } from "vitest";
 import * as ops from "../../autograd/ops.ts";
 import { StepKey } from "../../autograd/stepkey.ts";
-import { accumulate, inference, op, valueAndGrad } from "../../autograd/tape.ts";
+import { accumulate, inference, op, pullback, valueAndGrad, vjp } from "../../autograd/tape.ts";
 import { Geneformer } from "../../geneformer/model.ts";
 import { freeParameters, parameters } from "../../nn/module.ts";
 import { AdamW } from "../../nn/optimizer.ts";
@@ -48,6 +48,37 @@ onDevices((device) => {
         grads[0].free();
         expect(await values(grads[1])).toEqual([4]);
         for (const t of [x, value, grads[1]]) t.free();
+      }));
+
+    test("pullback: several gradients of one forward pass, those of vjp; what it kept goes back", () =>
+      balanced(device(), async () => {
+        const [x, w] = [normal(Key.from(1), 1, [4, 3]), normal(Key.from(2), 1, [5, 3])];
+        const f = () => ops.softmax(ops.matmul(ops.square(x), w, { transposeB: true }));
+        const live = device().memory.live;
+        const { value, pull, free } = pullback(f, [x, w]);
+        for (const seed of [3, 4, 3]) {
+          const dy = normal(Key.from(seed), 1, [4, 5]);
+          const [grads, once] = [pull(dy), vjp(f, [x, w], dy)];
+          for (const [i, grad] of grads.entries()) expect(await values(grad)).toEqual(await values(once.grads[i]));
+          for (const t of [dy, ...grads, once.value, ...once.grads]) t.free();
+        }
+        const odd = ones([5, 4]);
+        expect(() => pull(odd)).toThrow("pullback(f, wrt): f returned [4, 5] but dy is [5, 4]; give one number for each");
+        odd.free();
+        free();
+        free();
+        const dy = ones([4, 5]);
+        expect(() => pull(dy)).toThrow("pullback(f, wrt): what the forward pass kept was given back");
+        for (const t of [dy, value]) t.free();
+        expect(device().memory.live).toBe(live);
+        expect(() => pullback(() => 3 as unknown as Tensor, [x])).toThrow("pullback(f, wrt): f must return a tensor; got the number 3");
+        expect(() =>
+          pullback(() => {
+            ops.square(x);
+            throw new Error("half way");
+          }, [x]),
+        ).toThrow("half way");
+        for (const t of [x, w]) t.free();
       }));
 
     test("a tensor that f does not use gets zeros", () =>

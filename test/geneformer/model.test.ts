@@ -11,7 +11,7 @@ import { withDevice } from "../../src/device.ts";
 import { Key } from "../../src/key.ts";
 import { openReference } from "../../src/reference.ts";
 import { index, mostTiles, segments } from "../../src/stream.ts";
-import { ones, scoped, type Tensor } from "../../src/tensor.ts";
+import { scoped, type Tensor } from "../../src/tensor.ts";
 import { onDevices } from "../devices.ts";
 import { type Asked, cellsOf, config, type Outcome, outcome, packed } from "../small.ts";
 
@@ -76,20 +76,6 @@ onDevices((device, name) => {
         const want = chosen.map((row) => [...whole.subarray(row * config.width, (row + 1) * config.width)]);
         close(chosen.map((_, i) => [...rows.subarray(i * config.width, (i + 1) * config.width)]), want); // biome-ignore format: one line
       }
-    }));
-
-  test("places given in the stead of ranks' embeddings, and gates of 1, change nothing", () =>
-    using(async (model) => {
-      const [plain, given] = scoped(() =>
-        inference(() => {
-          const { stream } = packed(cells);
-          const places = model.embeddings.position.forward(stream.positions);
-          return [model.encode(stream), model.encode(stream, { places, gate: ones([73]) })];
-        }),
-      );
-      const [a, b] = [[...(await plain.data())], [...(await given.data())]];
-      for (const t of [plain, given]) t.free();
-      close([b], [a]);
     }));
 
   describe("nothing changes with", () => {

@@ -3,7 +3,18 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
 import { LINEAGES, REGULATORS, TARGETS } from "../../geneformer/genes.ts";
-import { describeNetwork, type Edge, regulatoryNetwork, type Simulation, simulate } from "../../geneformer/simulate.ts";
+import {
+  activated,
+  describeNetwork,
+  type Edge,
+  express,
+  noise,
+  regulatoryNetwork,
+  type Simulation,
+  setup,
+  simulate,
+  typeOf,
+} from "../../geneformer/simulate.ts";
 import { Key } from "../../src/key.ts";
 
 /** Logs of counts per 10,000: a row of all cells for one gene. */
@@ -181,6 +192,40 @@ describe("cells", () => {
     expect(byId.counts).toEqual(without.counts);
   });
 
+  test("with a factor activated have much of it in every type, and more of what it alone activates", async () => {
+    const { network } = cells;
+    // A target that one regulator alone turns on: there is nothing else that its level could follow.
+    const target = network.edges.findIndex((into) => into.length === 1 && into[0].sign > 0 && network.levels[into[0].regulator] === 0);
+    const [{ regulator }] = network.edges[target];
+    const plenty = await simulate({ ...options, depth: 1e6, activate: [network.genes[regulator].symbol] });
+    const before = await simulate({ ...options, depth: 1e6 });
+    const change = (gene: number) => {
+      const [x, y] = [expression(before, gene), expression(plenty, gene)];
+      return network.types.map(
+        (_, type) => mean(y.filter((_, cell) => cell % 4 === type)) - mean(x.filter((_, cell) => cell % 4 === type)),
+      );
+    };
+    for (const more of change(regulator)) expect(more).toBeGreaterThan(0.3); // twice the strongest type's rate
+    expect(Math.max(...change(regulator))).toBeGreaterThan(2); // where it was nearly silent
+    expect(mean(change(target))).toBeGreaterThan(0.2);
+    const byId = await simulate({ ...options, depth: 1e6, activate: [network.genes[regulator].ensembl] });
+    expect(byId.counts).toEqual(plenty.counts);
+  });
+
+  test("with a gene activated that regulates nothing differ in that gene's levels alone", () => {
+    const { network } = cells;
+    const { key } = setup(options);
+    const gene = network.genes.length - 1; // a target: nothing comes after it
+    for (let cell = 0; cell < 8; cell++) {
+      const own = noise(network, key, cell);
+      const before = express(network, typeOf(network, cell), own, new Map());
+      const after = express(network, typeOf(network, cell), own, new Map([[gene, activated(network, gene)]]));
+      const most = Math.max(...network.means.map((means) => means[gene]));
+      expect(after[gene]).toBeCloseTo(2 * most * own[gene], 12);
+      expect([...after.subarray(0, gene)]).toEqual([...before.subarray(0, gene)]);
+    }
+  });
+
   test("stop when asked to, and count how far they are", async () => {
     const stop = new AbortController();
     const seen: number[] = [];
@@ -206,7 +251,9 @@ describe("hostile options", () => {
     [{ depth: 0 }, /depth/],
     [{ depth: Number.NaN }, /depth/],
     [{ seed: -1 }, /seed/],
-    [{ knockout: ["NOSUCH"] }, /"NOSUCH" is none of the 1000 genes/],
+    [{ knockout: ["NOSUCH"] }, /knockout "NOSUCH" is none of the 1000 genes/],
+    [{ activate: ["NOSUCH"] }, /activate "NOSUCH" is none of the 1000 genes/],
+    [{ knockout: ["SPI1", "GATA1"], activate: ["ENSG00000102145"] }, /"ENSG00000102145" is in knockout and in activate; .*leave it out/],
   ])("%o is refused", async (options, message) => {
     await expect(simulate(options)).rejects.toThrow(RangeError);
     await expect(simulate(options)).rejects.toThrow(message);

@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import { readModel } from "../../geneformer/checkpoint.ts";
 import { embed } from "../../geneformer/embed.ts";
 import type { Geneformer } from "../../geneformer/model.ts";
-import { type Measure, type Outcome, perturb, type Subject } from "../../geneformer/perturb/exact.ts";
+import { type Estimate, type Measure, perturb, type Subject } from "../../geneformer/perturb/exact.ts";
 import { editsOf, type Perturbation, unitsOf } from "../../geneformer/perturb/plan.ts";
 import { screen } from "../../geneformer/perturb/screen.ts";
 import { freeParameters } from "../../nn/module.ts";
@@ -72,8 +72,8 @@ onDevice("cpu", (device) => {
         };
       });
     const { live } = device().memory;
-    const collect = async (outcomes: AsyncIterable<Outcome>) => {
-      const all: Outcome[] = [];
+    const collect = async (outcomes: AsyncIterable<Estimate>) => {
+      const all: Estimate[] = [];
       for await (const outcome of outcomes) all.push(outcome);
       return all;
     };

@@ -204,7 +204,7 @@ test("without a dictionary genes have tokens only, and it says so; --dictionary 
 test("what it costs is said before it begins", async () => {
   const { stderr } = await geneformer(args("said"));
   expect(stderr).toMatch(
-    /^10 pairs of a gene and a cell in 3 cells: 13 forward passes of 5 tokens, \S+ TFLOP, \S+ [KM]B beside the model$/m,
+    /^10 pairs of a gene and a cell in 3 cells: 13 forward passes of 5 tokens, \S+ TFLOP, about \S+ s on cpu, \S+ [KM]B beside the model$/m,
   );
 });
 
@@ -250,7 +250,6 @@ describe("is refused in one sentence, and writes nothing:", () => {
     ["a state twice", [...states, "--goal", UP], "is named twice; start, goal and alternatives are different states"],
     ["filters that leave nothing", ["--filter", "type=none"], /no cell is left after --filter type=none; there were 4/],
     ["a slice beyond the cells", ["--slice", "7:9"], "no cell is left after --slice 7:9"],
-    ["screening without states", ["--screen"], "--screen: shifts to states are screened; give --state-column, --start and --goal"],
     ["screening of affected genes", [...states, "--goal", DOWN, "--screen", "--affected"], "leave --affected to exact runs"],
     [
       "screening of a group",

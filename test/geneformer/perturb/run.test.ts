@@ -10,6 +10,7 @@ import { editsOf, type Perturbation, unitsOf } from "../../../geneformer/perturb
 import { readResults, writePickles } from "../../../geneformer/perturb/results.ts";
 import {
   type Cells,
+  flopOf,
   planOf,
   type Run,
   type RunOptions,
@@ -61,9 +62,10 @@ onDevice("cpu", (device) => {
       ]);
       const rows = await rowsOf(await readRun(path("whole")));
       const want: number[][] = [];
-      for await (const { row, edit, effect } of oneByOne(model, all)) want.push([row, edit.genes[0], effect[0]]);
-      expect(rows.map((row) => row.slice(0, 2))).toEqual(want.map((row) => row.slice(0, 2)));
-      for (const [i, [, , value]] of rows.entries()) expect(Math.abs((value as number) - want[i][2])).toBeLessThan(1e-6);
+      for await (const { row, edit, effect } of oneByOne(model, all))
+        want.push([row, edit.genes[0], tokens[row].indexOf(edit.genes[0]) - 1, effect[0]]);
+      expect(rows.map((row) => row.slice(0, 3))).toEqual(want.map((row) => row.slice(0, 3)));
+      for (const [i, [, , , value]] of rows.entries()) expect(Math.abs((value as number) - want[i][3])).toBeLessThan(1e-6);
     }));
 
   test("stopped anywhere and resumed, it ends with the same bytes; progress counts pairs of the whole run", () =>
@@ -110,7 +112,7 @@ onDevice("cpu", (device) => {
       await expect(runPerturbation(model, cells, all, measure, path(""), { ...options, force: true })).rejects.toThrow("did not write");
       await expect(readRun(path("nowhere"))).rejects.toThrow("holds no run");
       writeFileSync(`${out}/run.json`, '{"format": 7}');
-      await expect(readRun(out)).rejects.toThrow("has format 7; this version reads 1");
+      await expect(readRun(out)).rejects.toThrow("has format 7; this version reads 2");
     }));
 
   test("a damaged shard is named", () =>
@@ -120,6 +122,30 @@ onDevice("cpu", (device) => {
       await expect(rowsOf(run)).rejects.toThrow(/parquet: ".*pairs-000001\.parquet"/);
       rmSync(`${path("damaged")}/pairs-000001.parquet`);
       await expect(readResults(path("damaged"))).rejects.toThrow("stopped at 1 of");
+    }));
+
+  test("FLOP: products of every place, but of <cls> alone in a last layer that makes nothing else", () => {
+    const { width: C, inner: F } = toyConfig;
+    const linear = (rows: number) => 2 * rows * C * C;
+    const whole = (T: number) => 4 * linear(T) + (2 * F * linear(T)) / C + 2 * (2 * T * T * C);
+    expect(flopOf(toyConfig, 2, 7)).toBe(2 * whole(7));
+    expect(flopOf(toyConfig, 0, 7)).toBe(0);
+    const last = 2 * linear(7) + 2 * linear(1) + (2 * F * linear(1)) / C + 2 * (2 * 7 * C);
+    expect(flopOf(toyConfig, 2, 7, 1)).toBe(whole(7) + last);
+    const plan = (how: Partial<Measure>) => planOf(cells, all, { ...measure, ...how }, toyConfig, 100).flop;
+    expect(plan({ mode: "cls" })).toBeLessThan(plan({ mode: "cell" }));
+    expect(plan({ mode: "cls", affected: true })).toBe(plan({ mode: "cell" }));
+  });
+
+  test("what a cell has not, and a group, have no rank", () =>
+    using(async (model) => {
+      const kind: Perturbation = { type: "overexpress", genes: [15, 4] };
+      const rows = await rowsOf(await runPerturbation(model, cells, kind, measure, path("inserted"), options));
+      expect(rows.length).toBe(2 * cells.rows.length);
+      for (const [row, gene, rank] of rows as number[][]) expect(rank).toBe(Math.max(-1, tokens[row].indexOf(gene) - 1));
+      expect(rows.some(([, , rank]) => rank === -1)).toBe(true);
+      const together = await runPerturbation(model, cells, { ...kind, as: "group" }, measure, path("together"), options);
+      for (const [, gene, rank] of await rowsOf(together)) expect([gene, rank]).toEqual([-1, -1]);
     }));
 
   test("nothing to perturb is an error before anything is written", () =>
@@ -139,7 +165,7 @@ onDevice("cpu", (device) => {
         const { effects, affected, pairs } = await readResults(path("affected"));
         const rows = (await rowsOf(run)) as number[][];
         expect(pairs).toBe(rows.length);
-        for (const [gene, values] of effects.get("")?.genes ?? []) expect(values).toEqual(rows.filter(([, of]) => of === gene).map(([, , value]) => value)); // biome-ignore format: one line
+        for (const [gene, values] of effects.get("")?.genes ?? []) expect(values).toEqual(rows.filter(([, of]) => of === gene).map(([, , , value]) => value)); // biome-ignore format: one line
         const [shifts, genes] = [await affected(), (await rowsOf(run, "genes")) as number[][]];
         for (const [gene, of] of shifts) {
           const own = effects.get("")?.genes.get(gene) ?? [];
@@ -162,7 +188,8 @@ onDevice("cpu", (device) => {
           for await (const { row, edit, effect } of oneByOne(model, genes)) alone.set(`${row} ${edit.genes[0]}`, effect[0]);
         const rows = (await rowsOf(await readRun(path("anchored")))) as number[][];
         expect(rows.length).toBe(cells.rows.filter((row) => tokens[row].includes(6)).reduce((sum, row) => sum + tokens[row].length - 3, 0));
-        for (const [row, gene, anchor, single, both] of rows) {
+        for (const [row, gene, rank, anchor, single, both] of rows) {
+          expect(tokens[row][rank + 1]).toBe(gene);
           expect(anchor).toBeCloseTo(alone.get(`${row} 6`) ?? Number.NaN, 5);
           expect(single).toBeCloseTo(alone.get(`${row} ${gene}`) ?? Number.NaN, 5);
           expect(both).not.toBe(single);

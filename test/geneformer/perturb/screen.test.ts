@@ -1,20 +1,22 @@
 /** Estimates are derivatives: against differences of the model's own cosines; and what verification says of them. */
 
 import { existsSync } from "node:fs";
+import fc from "fast-check";
 import { expect, test } from "vitest";
-import { cosine, gather, mul, segmentMean, sub, sum } from "../../../autograd/ops.ts";
+import { div, mul, sum } from "../../../autograd/ops.ts";
 import { inference } from "../../../autograd/tape.ts";
 import { streamOf } from "../../../geneformer/data/batches.ts";
-import type { EmbeddingMode } from "../../../geneformer/embed.ts";
-import type { Measure, Outcome, Subject } from "../../../geneformer/perturb/exact.ts";
+import type { Geneformer } from "../../../geneformer/model.ts";
+import { type Edit, NEW } from "../../../geneformer/perturb/edit.ts";
+import { cosineOf, type Estimate, type Measure, type Subject } from "../../../geneformer/perturb/exact.ts";
 import { editsOf, type Perturbation, unitsOf } from "../../../geneformer/perturb/plan.ts";
 import { readResults } from "../../../geneformer/perturb/results.ts";
-import type { RunOptions } from "../../../geneformer/perturb/run.ts";
+import { type RunOptions, readRun } from "../../../geneformer/perturb/run.ts";
 import { screen } from "../../../geneformer/perturb/screen.ts";
-import { screenAndVerify, smoothness, spearman } from "../../../geneformer/perturb/verify.ts";
+import { recallOf, screenAndVerify, smoothness, spearman } from "../../../geneformer/perturb/verify.ts";
+import { type Hook, withHooks } from "../../../nn/hooks.ts";
 import { Key } from "../../../src/key.ts";
-import { index, inner } from "../../../src/stream.ts";
-import { type Tensor, tensor } from "../../../src/tensor.ts";
+import { tensor } from "../../../src/tensor.ts";
 import { onDevice } from "../../devices.ts";
 import { scratch } from "../data/scratch.ts";
 import { toyCells, toyConfig, usingToy } from "../toy.ts";
@@ -27,53 +29,89 @@ const states = new Map([["goal", state]]);
 const measure: Measure = { layer: 0, mode: "cell", ends, states, tokensPerBatch: 200 };
 const cell = [2, 9, 4, 14, 7, 11, 12, 5, 3];
 
-/** The mean of `genes` rows, one of which counts 1 - t.   mean, own [1, C] */
-const weighted = (mean: Tensor, own: Tensor, genes: number, t: number): Tensor => mul(sub(mul(mean, genes), mul(own, t)), 1 / (genes - t));
-
 // In f64: a difference across a relu's kink is no slope, so steps must be small.
 onDevice("reference", (device) => {
   const using = usingToy(device);
   const subject = (perturbation: Perturbation): Subject => {
     return { row: 0, cell, edits: editsOf(cell, ends, unitsOf(cell, ends, perturbation), toyConfig.length) };
   };
-  const outcomes = async (of: AsyncIterable<Outcome>) => {
-    const all: Outcome[] = [];
+  const outcomes = async (of: AsyncIterable<Estimate>) => {
+    const all: Estimate[] = [];
     for await (const outcome of of) all.push(outcome);
     return all;
   };
 
-  test.each(["cell", "cls"] as const)("deletion, %s: the slope along a gate that closes and ranks that close up", (mode: EmbeddingMode) =>
+  /**
+   * What has become of a cell's places where a share `t` of an edit is done, from half of the way that all ranks go: written out by hooks on who looks at
+   * whom. What comes stands behind the cell.   -> rows, and how much each counts
+   */
+  async function partly(model: Geneformer, { from, tokens, perturbed }: Edit, way: -1 | 1, t: number) {
+    const table = await model.embeddings.position.weight.data();
+    const rank = (place: number) => [...table.subarray(place * width, (place + 1) * width)];
+    const mix = (a: readonly number[], b: readonly number[], share: number) => a.map((value, c) => value + share * (b[c] - value));
+    const inner = (place: number) => place > 0 && place < cell.length - 1;
+    const comes = [...from.keys()].filter((place) => from[place] === NEW || perturbed.has(from[place]));
+    const gates = [...cell.map((_, place) => (perturbed.has(place) ? 1 - t : 1)), ...comes.map(() => t)];
+    const places = cell.map((_, place) => {
+      const half = inner(place) ? mix(rank(place), rank(Math.max(place + way, 1)), 0.5) : rank(place);
+      const after = comes.includes(from.indexOf(place)) ? -1 : from.indexOf(place);
+      return after < 0 ? half : half.map((value, c) => value + t * (rank(after)[c] - rank(place)[c]));
+    });
+    const all = [...places, ...comes.map(rank)];
+    const gate = tensor(Float32Array.from(gates), [1, 1, gates.length]);
+    const hooks: Record<string, Hook> = {
+      "embeddings.position": () => tensor(all.flat(), [all.length, width]),
+      "layers.*.attention.weights": (w) => div(mul(w, gate), sum(mul(w, gate), [2], true)),
+    };
+    const x = inference(() => {
+      const stream = streamOf([[...cell, ...comes.map((place) => tokens[place])]], toyConfig, { gradients: false });
+      return withHooks(model, hooks, () => model.encode(stream));
+    });
+    const values = [...(await x.data())];
+    for (const made of [x, gate]) made.free();
+    return { rows: all.map((_, i) => values.slice(i * width, (i + 1) * width)), gates };
+  }
+
+  const STEP = 1e-4;
+  const kinds = (["delete", "overexpress", "inhibit"] as const).flatMap((type) => (["cell", "cls"] as const).map((mode) => [type, mode] as const)); // biome-ignore format: one line
+
+  test.each(kinds)("%s, %s: the slope along gates that open and close and ranks that move", (type, mode) =>
     using(async (model) => {
-      const table = await model.embeddings.position.weight.data();
-      const rank = (place: number) => [...table.subarray(place * width, (place + 1) * width)];
-      /** f where a share `t` of the deletion of a place is done, from half of the way that all ranks go up. */
-      const at = async (deleted: number, t: number) => {
-        const places = cell.flatMap((_, place) => {
-          const [here, above] = [rank(place), rank(Math.max(place - 1, 1))];
-          const to = place === 0 ? rank(0) : here.map((value, c) => (value + above[c]) / 2);
-          return place > deleted ? to.map((value, c) => value + t * (above[c] - here[c])) : to;
-        });
-        const gates = cell.map((_, place) => (place === deleted ? 1 - t : 1));
-        const y = inference(() => {
-          const stream = streamOf([cell], toyConfig, { gradients: false });
-          const x = model.encode(stream, { gate: tensor(gates, [cell.length]), places: tensor(places, [cell.length, width]) });
-          if (mode === "cls") return sum(cosine(gather(x, index([0], cell.length)), tensor(state, [1, width])));
-          // The mean with the gate in it: the whole's and the gene's own part of it.
-          const [mean, own] = [segmentMean(x, inner([cell.length], 1, 1)), gather(x, index([deleted], cell.length))];
-          const genes = cell.length - 2;
-          return sum(cosine(weighted(mean, own, genes, t), tensor(state, [1, width])));
-        });
-        const [value] = await y.data();
-        y.free();
-        return value;
+      const way = type === "overexpress" ? 1 : -1;
+      const edits = [...subject({ type, genes: "all" }).edits];
+      const at = async (edit: Edit, t: number) => {
+        const { rows, gates } = await partly(model, edit, way, t);
+        if (mode === "cls") return cosineOf(rows[0], state);
+        const weights = gates.map((gate, i) => (i === 0 || i === cell.length - 1 ? 0 : gate));
+        return cosineOf(rows[0].map((_, c) => rows.reduce((sum, row, i) => sum + weights[i] * row[c], 0)), state); // biome-ignore format: one line
       };
-      const got = await outcomes(screen(model, [subject({ type: "delete", genes: "all" })], { ...measure, mode }));
+      const got = await outcomes(screen(model, [{ row: 0, cell, edits }], { ...measure, mode }));
       expect(got).toHaveLength(cell.length - 2);
-      for (const { edit, effect } of got) {
-        const [deleted] = edit.perturbed;
-        const step = 1e-4;
-        const slope = ((await at(deleted, step)) - (await at(deleted, -step))) / (2 * step);
-        expect(Math.abs(effect[0] - slope)).toBeLessThan(1e-7);
+      for (const [i, { effect }] of got.entries()) {
+        const slope = ((await at(edits[i], STEP)) - (await at(edits[i], -STEP))) / (2 * STEP);
+        expect(Math.abs(effect[0] - slope)).toBeLessThan(5e-6); // weights, places and seeds are f32
+      }
+    }),
+  );
+
+  test.each(kinds)("%s, %s, without states: how far vectors go across their own directions", (type, mode) =>
+    using(async (model) => {
+      const way = type === "overexpress" ? 1 : -1;
+      const edits = [...subject({ type, genes: "all" }).edits];
+      const directions = 600; // the mean of so many squares is off by 6 % (one standard deviation)
+      const got = await outcomes(screen(model, [{ row: 0, cell, edits }], { ...measure, mode, states: undefined }, { directions }));
+      for (const [i, { effect }] of got.entries()) {
+        const [more, less, now] = [await partly(model, edits[i], way, STEP), await partly(model, edits[i], way, -STEP), await partly(model, edits[i], way, 0)]; // biome-ignore format: one line
+        const across = now.rows.map((row, place) => {
+          const slope = row.map((_, c) => (more.rows[place][c] - less.rows[place][c]) / (2 * STEP));
+          const [own, along, length] = [row, slope, slope].map((a, k) => a.reduce((sum, value, c) => sum + value * (k === 2 ? value : row[c]), 0)); // biome-ignore format: one line
+          return (length - along ** 2 / own) / own;
+        });
+        const genes = cell.map((_, place) => place).filter((place) => place > 0 && place < cell.length - 1);
+        const counted = mode === "cls" ? [0] : genes;
+        const vectors = mode === "cls" ? 1 : genes.length - 1;
+        const want = counted.reduce((sum, place) => sum + across[place], 0) / (2 * vectors);
+        expect(Math.abs((1 - effect[0]) / want - 1)).toBeLessThan(0.25);
       }
     }),
   );
@@ -81,7 +119,7 @@ onDevice("reference", (device) => {
   test("edits that change nothing are estimated as nothing; kinds differ", () =>
     using(async (model) => {
       const first = (await outcomes(screen(model, [subject({ type: "overexpress", genes: [9] })], measure)))[0];
-      expect(first.edit.tokens).toEqual(cell);
+      expect(first.edit.genes).toEqual([9]);
       expect(Math.abs(first.effect[0])).toBeLessThan(1e-4); // a probe at the gene's own rank against the gene
       const [up, down] = await Promise.all(
         (["overexpress", "inhibit"] as const).map(
@@ -114,8 +152,8 @@ onDevice("reference", (device) => {
   test("what cannot be screened is said", () =>
     using(async (model) => {
       const all = subject({ type: "delete", genes: "all" });
-      await expect(outcomes(screen(model, [all], { ...measure, states: undefined }))).rejects.toThrow("give states, or perturb exactly");
       await expect(outcomes(screen(model, [all], measure, { points: 0 }))).rejects.toThrow("points must be a positive integer; got 0");
+      await expect(outcomes(screen(model, [all], measure, { directions: 1.5 }))).rejects.toThrow("directions must be a positive integer; got 1.5"); // biome-ignore format: one line
     }));
 
   test("screen, then verify: the strongest and a control exactly, and what the two say of each other", () =>
@@ -140,13 +178,35 @@ onDevice("reference", (device) => {
         // Exact passes are of the cells that were screened: overexpression puts nothing in.
         for (const [gene, values] of exact) expect(values).toHaveLength(estimates.get(gene)?.length ?? 0);
         const order = [...said.top, ...said.control];
+        // Few genes: the control is all of the rest or a half of it, and the share is what counting says.
+        const strengths = (genes: readonly number[]) => genes.map((gene) => Math.abs(mean(exact.get(gene))));
+        expect(said.recall).toBe(recallOf(strengths(said.top), strengths(said.control), said.genes - 3));
         expect(said.spearman).toBeCloseTo(spearman(order.map((gene) => mean(estimates.get(gene))), order.map((gene) => mean(exact.get(gene)))), 10); // biome-ignore format: one line
       }
       expect(stages).toEqual(["screen", "verify", "screen", "verify"]);
+      // Where cells come from orders nothing, and is verified alone.
+      expect((await readRun(`${path("delete")}/screen`)).states).toEqual(["goal"]);
+      expect(await readRun(`${path("delete")}/exact`)).toMatchObject({ states: ["start", "goal"], goal: "goal" });
       await expect(
         screenAndVerify(model, cells, { type: "delete", genes: "all", anchor: 5 }, measure, path("no"), options),
       ).rejects.toThrow("genes are screened one at a time");
       expect(existsSync(path("no"))).toBe(false);
+    }));
+
+  test("without states genes are ordered by how far they move cells", () =>
+    using(async (model) => {
+      const tokens = toyCells(12);
+      const cells = { rows: tokens.map((_, i) => i), tokens: (row: number) => tokens[row] };
+      const options: RunOptions = { tokensPerShard: 100, identity: {}, resume: false, force: false };
+      const bare = { ...measure, states: undefined };
+      const said = await screenAndVerify(model, cells, { type: "delete", genes: "all" }, bare, path("bare"), { ...options, verify: 4, screen: { directions: 200 } }); // biome-ignore format: one line
+      const of = async (folder: string) => (await readResults(`${path("bare")}/${folder}`)).effects.get("")?.genes ?? new Map<number, number[]>(); // biome-ignore format: one line
+      const moved = (values: readonly number[] = []) => values.reduce((sum, value) => sum + 1 - value, 0) / values.length;
+      const estimates = await of("screen");
+      expect(Math.min(...said.top.map((gene) => moved(estimates.get(gene))))).toBeGreaterThanOrEqual(Math.max(...said.control.map((gene) => moved(estimates.get(gene))))); // biome-ignore format: one line
+      for (const values of [...estimates.values()].flat()) expect(values).toBeLessThanOrEqual(1);
+      expect([...(await of("exact")).keys()].sort()).toEqual([...said.top, ...said.control].sort());
+      expect(said.slope).toBeGreaterThan(0);
     }));
 
   test("smoothness is the mean cosine of neighbouring ranks", () =>
@@ -158,6 +218,23 @@ onDevice("reference", (device) => {
       expect(await smoothness(model, 19)).toBeCloseTo(1, 6);
       expect(await smoothness(model, 20)).toBeCloseTo(17 / 19, 6);
     }));
+});
+
+test("recall: the share of the strongest that was found, others standing for those that were not looked at", () => {
+  expect(recallOf([9, 8, 7], [1, 2, 3], 100)).toBe(1);
+  expect(recallOf([9, 8, 7], [8.5, 2, 3], 3)).toBeCloseTo(2 / 3, 12); // 9, 8.5, 8
+  expect(recallOf([9, 8, 7, 6], [8.5, 2], 4)).toBe(0.5); // 8.5 stands for two
+  expect(recallOf([1, 1], [5, 6, 7], 30)).toBe(0);
+  expect(recallOf([1, 2], [], 0)).toBe(1);
+  fc.assert(
+    fc.property(fc.array(fc.integer({ min: 0, max: 1000 }), { minLength: 2, maxLength: 40 }), fc.nat(), (all, cut) => {
+      const unlike = all.map((value, i) => value + i / 100); // no two the same
+      const top = unlike.slice(0, 1 + (cut % (all.length - 1)));
+      const rest = unlike.slice(top.length);
+      const strongest = [...unlike].sort((a, b) => b - a).slice(0, top.length);
+      expect(recallOf(top, rest, rest.length)).toBeCloseTo(top.filter((value) => strongest.includes(value)).length / top.length, 12);
+    }),
+  );
 });
 
 test("Spearman's correlation: of ranks, equal values sharing theirs", () => {

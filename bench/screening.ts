@@ -1,0 +1,187 @@
+/**
+ * How fast is screening, and what does it miss? `npm run bench:screening -- [--model DIR --dataset DIR] [--cells 8] [--save]`: rates of V1-10M beside exact passes,
+ * then ranks beside exact ones on a trained model (by default the one that `bench:truth` leaves), with states and without.
+ */
+
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { type Config, presets } from "../geneformer/config.ts";
+import { embed, endsOf } from "../geneformer/embed.ts";
+import {
+  editsOf,
+  Geneformer,
+  type Measure,
+  type PerturbationType,
+  perturb,
+  readDataset,
+  readModel,
+  type ScreenOptions,
+  type Subject,
+  screen,
+  smoothness,
+  spearman,
+  unitsOf,
+} from "../geneformer/index.ts";
+import { freeParameters } from "../nn/module.ts";
+import { open } from "../src/device.ts";
+import { Key } from "../src/key.ts";
+import { meanInterval } from "./truth/bootstrap.ts";
+import { type Answers, type Figure, save, textTable } from "./truth/report.ts";
+
+const FOLDER = fileURLToPath(new URL("../out/truth", import.meta.url));
+const { values: options } = parseArgs({
+  options: {
+    model: { type: "string", default: `${FOLDER}/model` },
+    dataset: { type: "string", default: `${FOLDER}/cells.dataset` },
+    cells: { type: "string", default: "8" },
+    save: { type: "boolean", default: false },
+  },
+});
+const CELLS = Number(options.cells);
+if (!(Number.isInteger(CELLS) && CELLS > 1)) throw new RangeError(`--cells: must be an integer of at least 2; got ${options.cells}`);
+
+/** Genes of the cells that rates are taken at, those cells, exact passes of each, and the times that screening is timed. */
+const [GENES, TIMED, EXACT, ROUNDS] = [500, 4, 48, 3];
+/** Of the strongest, exactly, how many are looked for. */
+const TOP = 50;
+const KINDS: readonly PerturbationType[] = ["delete", "overexpress", "inhibit", "activate"];
+
+const none = { cls: false, eos: false };
+const { description } = await open("cpu");
+const answers: Answers[] = [await rates(), ...(await ranks())];
+for (const each of answers) console.log(textTable(each));
+if (options.save) {
+  const about = { title: "Screening beside exact perturbation", settings: { ...options, GENES, TIMED, EXACT, TOP }, lines: [description] };
+  for (const file of save("screening", about, answers, {})) console.log(`wrote ${file}`);
+}
+process.exit(0);
+
+function subjects(
+  cells: readonly ArrayLike<number>[],
+  type: PerturbationType,
+  { ends }: Measure,
+  { length }: Config,
+  most = Number.POSITIVE_INFINITY,
+): Subject[] {
+  return cells.map((cell, row) => ({
+    row,
+    cell,
+    edits: editsOf(cell, ends, [...unitsOf(cell, ends, { type, genes: "all" })].slice(0, most), length),
+  }));
+}
+
+/** Pairs a second, and how many there were. */
+async function rate(outcomes: AsyncIterable<unknown>): Promise<number> {
+  const began = performance.now();
+  let pairs = 0;
+  for await (const _ of outcomes) pairs++;
+  return (1000 * pairs) / (performance.now() - began);
+}
+
+/** V1-10M with random weights, one state: what cells come from is not screened. */
+async function rates(): Promise<Answers> {
+  const config = presets["V1-10M"];
+  const model = new Geneformer(config, Key.from(1));
+  const key = Key.from(2);
+  const cells = Array.from({ length: TIMED }, (_, i) => key.fold(i).permutation(config.vocabulary - 2).subarray(0, GENES).map((token) => token + 2)); // biome-ignore format: one line
+  const states = new Map([["goal", Float32Array.from(Key.from(3).normals(config.width))]]);
+  const measure: Measure = { layer: -1, mode: "cell", ends: none, tokensPerBatch: 2048, states };
+  const rows: [string, ...Figure[]][] = [];
+  for (const type of KINDS) {
+    const [fast, slow]: number[][] = [[], []];
+    for (let round = 0; round < ROUNDS; round++) {
+      fast.push(await rate(screen(model, subjects(cells, type, measure, config), measure)));
+      slow.push(
+        await rate(perturb(model, subjects(cells.slice(0, 1), type, measure, config, EXACT), { ...measure, tokensPerBatch: 8192 })),
+      );
+    }
+    const [screened, exact] = [Math.max(...fast), Math.max(...slow)];
+    rows.push([type, screened.toFixed(0), exact.toFixed(1), (screened / exact).toFixed(0)]);
+  }
+  freeParameters(model);
+  return {
+    title: "Pairs of a gene and a cell a second, V1-10M, random weights",
+    note: `${TIMED} cells of ${GENES} genes, all of them perturbed, shifts to one state; exact passes of ${EXACT} genes; the fastest of ${ROUNDS} runs in turn`,
+    columns: ["screened/s", "exact/s", "times"],
+    rows,
+  };
+}
+
+/** Estimates beside exact effects, cell by cell. */
+async function ranks(): Promise<Answers[]> {
+  const [model, dataset] = [await readModel(options.model, { encoderOnly: true }), await readDataset(options.dataset)];
+  const { config } = model;
+  const every = Math.floor(dataset.length / CELLS);
+  const cells = Array.from({ length: CELLS }, (_, i) => dataset.tokens(i * every + i)); // types take turns in simulated cells
+  const ends = endsOf(cells, (await dataset.vocabulary())?.modelVersion ?? null);
+  const mode = ends.cls ? "cls" : "cell";
+  const bare: Measure = { layer: -1, mode: "cell", ends, tokensPerBatch: 8192 };
+  const others = Array.from({ length: 20 }, (_, i) => dataset.tokens(i * 3 + 1));
+  const vectors = await embed(model, others, bare);
+  const goal = Float32Array.from({ length: config.width }, (_, c) => others.reduce((sum, _, i) => sum + vectors[i * config.width + c] / others.length, 0)); // biome-ignore format: one line
+  const measure: Measure = { ...bare, states: new Map([["goal", goal]]) };
+  const longest = Math.max(...cells.map(({ length }) => length));
+  const about = `${CELLS} cells of ${Math.min(...cells.map(({ length }) => length))} to ${longest} tokens; neighbouring ranks have a cosine of ${(await smoothness(model, longest)).toFixed(3)}; means over cells, 95 % bootstrap over cells`;
+
+  const withStates: [string, ...Figure[]][] = [];
+  const without: [string, ...Figure[]][] = [];
+  for (const type of KINDS) {
+    const exact = await effects(perturb(model, subjects(cells, type, measure, config), measure));
+    const figures: Figure[] = [];
+    for (const points of [1, 4])
+      figures.push(...agreement(exact, await effects(screen(model, subjects(cells, type, measure, config), measure, { points }))));
+    withStates.push([type, ...figures]);
+  }
+  const DIRECTIONS = [1, 4, 16, 64, 256];
+  for (const type of ["delete", "overexpress"] as const) {
+    const exact = await effects(perturb(model, subjects(cells, type, bare, config), bare));
+    for (const directions of DIRECTIONS) {
+      const how: ScreenOptions = { points: 4, directions };
+      const began = performance.now();
+      const estimates = await effects(screen(model, subjects(cells, type, bare, config), bare, how));
+      const pairs = estimates.reduce((sum, { length }) => sum + length, 0);
+      without.push([
+        `${type}, K = ${directions}`,
+        ...agreement(exact, estimates, true),
+        ((1000 * pairs) / (performance.now() - began)).toFixed(0),
+      ]);
+    }
+  }
+  freeParameters(model);
+  const trained = `a trained model of ${config.layers} layers of ${config.width}, mode cell (${mode === "cls" ? "its cells have a <cls>" : "its cells have no <cls>"})`;
+  return [
+    {
+      title: `With a state: ${trained}`,
+      note: `${about}; points of the way between ranks: 1 and 4`,
+      columns: ["Spearman, 1", `of the top ${TOP}, 1`, "Spearman, 4", `of the top ${TOP}, 4`],
+      rows: withStates,
+    },
+    {
+      title: `Without states, along K random directions: ${trained}`,
+      note: `${about}; 4 points`,
+      columns: ["Spearman", `of the top ${TOP}`, "pairs/s"],
+      rows: without,
+    },
+  ];
+}
+
+/** Effects of each cell; of cosines what they lack of 1. */
+async function effects(outcomes: AsyncIterable<{ readonly row: number; readonly effect: readonly number[] }>): Promise<number[][]> {
+  const all: number[][] = Array.from({ length: CELLS }, () => []);
+  for await (const { row, effect } of outcomes) all[row].push(effect[0]);
+  return all;
+}
+
+/** Spearman's correlation, and the share of the strongest that are among the strongest of estimates. */
+function agreement(exact: readonly number[][], estimates: readonly number[][], cosines = false): Figure[] {
+  const strongest = (values: readonly number[]) => {
+    const strength = values.map((value) => Math.abs(cosines ? 1 - value : value));
+    return new Set([...strength.keys()].sort((a, b) => strength[b] - strength[a]).slice(0, TOP));
+  };
+  const found = exact.map((values, i) => {
+    const [a, b] = [strongest(values), strongest(estimates[i])];
+    return [...a].filter((gene) => b.has(gene)).length / a.size;
+  });
+  const correlations = exact.map((values, i) => spearman(values, estimates[i]));
+  return [meanInterval(correlations), meanInterval(found)];
+}

@@ -1,0 +1,137 @@
+/**
+ * One pass of cells with handles on them: how much each gene is there, what its rank is, and genes that might come, as probes.
+ *
+ * A gate multiplies exp(score) wherever its place is looked at, and its weight in the mean: 1 for a gene, 0 for one that has gone. A probe is a token with gate 0
+ * at a rank: it sees the cell and nobody sees it, so that the cell stays what it is, and the derivative by its gate says what its coming would do. As nothing of the
+ * cell depends on a probe but through its gate, probes run off the tape: the way back is of the cell alone.
+ */
+
+import { concat, div, gather, mul, reshape, segmentSum } from "../../autograd/ops.ts";
+import { inference, onTape, type Pullback, pullback } from "../../autograd/tape.ts";
+import { index, segments } from "../../src/stream.ts";
+import { scoped, type Tensor, tensor } from "../../src/tensor.ts";
+import { type EmbeddingMode, type Ends, firstRows } from "../embed.ts";
+import type { Geneformer, Stream } from "../model.ts";
+import { genesOf } from "./edit.ts";
+
+/** A token at a rank, special tokens counted. */
+export type Probe = readonly [token: number, place: number];
+
+/** A cell with the genes that might come. */
+export interface Probed {
+  readonly cell: readonly number[];
+  readonly probes: readonly Probe[];
+}
+
+/** What is made of each cell: one vector, or the rows of its places as they are. */
+export type Target = EmbeddingMode | "rows";
+
+/** A probe's gate: as near to 0 as leaves its gradient whole, e^-20. */
+const ALMOST_NOTHING = Math.exp(-20);
+
+/** Cells and their probes have run, and the way back is open. */
+export interface Pass {
+  /** [B, C], or, of rows, [N, C]: of the cells alone. */
+  readonly value: Tensor;
+  /** Of dy, derivatives by gates [N + P], cell after cell, its places and then its probes; and by the places' position embeddings [N, C]. */
+  pull(dy: ArrayLike<number>): Promise<{ readonly gate: ArrayLike<number>; readonly places: ArrayLike<number> }>;
+  free(): void;
+}
+
+/** Run cells and probes.   @param places position embeddings of the cells' places.   [N, C] */
+export function probedPass(
+  model: Geneformer,
+  batch: readonly Probed[],
+  places: Float32Array,
+  { layers, target, ends }: { readonly layers: number; readonly target: Target; readonly ends: Ends },
+): Pass {
+  const { width } = model.config;
+  const { pass, given } = inference(() => {
+    const given = [tensor(gatesOf(batch)), tensor(places, [places.length / width, width])];
+    return { given, pass: pullback(() => forward(model, batch, layers, target, ends, given), given) };
+  });
+  return { value: pass.value, pull: (dy) => pulled(pass, dy), free: () => freed(pass, given) };
+}
+
+async function pulled({ value, pull }: Pullback, dy: ArrayLike<number>): Promise<{ gate: ArrayLike<number>; places: ArrayLike<number> }> {
+  const made = inference(() => pull(tensor(Float32Array.from(dy), value.shape)));
+  const reads = made.map((grad) => grad.data());
+  for (const grad of made) grad.free(); // once they have been read
+  const [gate, positions] = await Promise.all(reads);
+  return { gate, places: positions };
+}
+
+function freed({ value, free }: Pullback, given: readonly Tensor[]): void {
+  free();
+  for (const t of [value, ...given]) t.free();
+}
+
+/** Genes count, probes do not yet. */
+const gatesOf = (batch: readonly Probed[]): Float32Array =>
+  Float32Array.from(batch.flatMap(({ cell, probes }) => [...cell.map(() => 1), ...probes.map(() => ALMOST_NOTHING)]));
+
+function forward(
+  model: Geneformer,
+  batch: readonly Probed[],
+  layers: number,
+  target: Target,
+  ends: Ends,
+  [gate, places]: readonly Tensor[],
+): Tensor {
+  const cells = streamOf(model, batch.map(({ cell }) => cell.map((token, place): Probe => [token, place]))); // biome-ignore format: one line
+  const some = batch.some(({ probes }) => probes.length > 0);
+  const probes = some ? streamOf(model, batch.map(({ probes }) => probes)) : null; // biome-ignore format: one line
+  const both = segments(batch.map(({ cell, probes }) => cell.length + probes.length));
+  const order = orderOf(batch);
+  /** Rows of cells and of their probes, cell after cell. */
+  const join = (x: Tensor, p: Tensor | null) => (p ? gather(concat([x, p]), order) : x);
+  /** What is made of probes, off the tape. */
+  const aside = <T>(f: (stream: Stream) => T): T | null => probes && onTape(null, () => f(probes));
+
+  let x = model.embeddings.forward(cells, null, "f32", places);
+  let p = aside((stream) => model.embeddings.forward(stream, null));
+  for (const [i, layer] of model.layers.slice(0, layers).entries()) {
+    const [below, beside, last]: [Tensor, Tensor | null, boolean] = [x, p, i === layers - 1];
+    [x, p] = scoped((): readonly [Tensor, Tensor | null] => {
+      const [q, k, v] = [layer.query.forward(below), layer.key.forward(below), layer.value.forward(below)];
+      const [pk, pv] = [layer.key, layer.value].map((linear) => beside && aside(() => linear.forward(beside)));
+      const above = layer.attention.forward(q, join(k, pk), join(v, pv), cells.segments, { keys: both, gate });
+      // of the last layer probes are part of the mean, and of nothing else
+      const over = beside && last && target !== "cell";
+      const next = aside(({ segments }) =>
+        beside && !over
+          ? layer.close(beside, layer.attention.forward(layer.query.forward(beside), k, v, segments, { keys: cells.segments }))
+          : null,
+      );
+      return [layer.close(below, above), next];
+    });
+  }
+  if (target === "rows") return x;
+  if (target === "cls") return gather(x, index(firstRows(batch.map(({ cell }) => cell.length)), cells.segments.rows));
+  // The mean of the genes, each as much as it counts: special tokens nothing.
+  const counts = batch.flatMap(({ cell, probes }) => {
+    const [first, end] = genesOf(cell.length, ends);
+    return [...cell.map((_, i) => Number(i >= first && i < end)), ...probes.map(() => 1)];
+  });
+  const weight = reshape(mul(gate, tensor(Float32Array.from(counts))), [counts.length, 1]);
+  return div(segmentSum(mul(join(x, p), weight), both), segmentSum(weight, both));
+}
+
+function streamOf({ config }: Geneformer, cells: readonly (readonly Probe[])[]): Stream {
+  const all = cells.flat();
+  const tokens = all.map(([token]) => token);
+  const ranks = all.map(([, place]) => place);
+  return {
+    tokens: index(tokens, config.vocabulary, { gradients: false }),
+    positions: index(ranks, config.length, { gradients: false }),
+    segments: segments(cells.map(({ length }) => length)),
+  };
+}
+
+/** Where each row stands of all cells' followed by all probes', cell after cell, its probes behind it. */
+function orderOf(batch: readonly Probed[]) {
+  const cells = batch.reduce((sum, { cell }) => sum + cell.length, 0);
+  let [at, probe] = [0, cells];
+  const rows = batch.flatMap(({ cell, probes }) => [...cell.map(() => at++), ...probes.map(() => probe++)]);
+  return index(rows, probe);
+}

@@ -1,0 +1,279 @@
+/**
+ * Treatments: which gene, of all the vocabulary, and then which gene beside it, brings cells from a state to another one and away from the rest.
+ *
+ * Every round screens all candidates on the cells as the treatment so far leaves them, verifies the best exactly together with genes like them, their null, and
+ * adds the best to the treatment. Shifts add up over rounds, as they are differences of cosines of one cell; but where a full cell loses its last gene to one
+ * that comes, shifts are from the cell without it.
+ */
+
+import type { Key } from "../../src/key.ts";
+import type { Geneformer } from "../model.ts";
+import { falseDiscoveryRates } from "../stats/ranks.ts";
+import { type Interval, intervals } from "../stats/resample.ts";
+import { mean } from "../stats/tables.ts";
+import { type Edit, genesOf } from "./edit.ts";
+import { type Measure, perturb, type Subject } from "./exact.ts";
+import { editsOf, unitsOf } from "./plan.ts";
+import type { Cells } from "./run.ts";
+import { screen } from "./screen.ts";
+import { spearman } from "./verify.ts";
+
+/** What can be done to a gene. */
+export type Action = "overexpress" | "delete";
+
+/** One gene of a treatment, and what is done to it. */
+export interface Step {
+  readonly action: Action;
+  readonly gene: number;
+}
+
+/** A treatment that was tried exactly. */
+export interface Trial {
+  readonly steps: readonly Step[];
+  /** It was tried for being like one of the best, as its null. */
+  readonly ofNull: boolean;
+  /** Mean over all cells of the shift to the goal less the mean shift to the alternatives; cells that it does not change count as 0. */
+  readonly score: number;
+  /** 95 % of resamples of the cells (BCa bootstrap). */
+  readonly interval: Interval;
+  /** What screening took the score for. */
+  readonly estimate: number;
+  /** Mean shifts: to the goal, and to each alternative. */
+  readonly shifts: readonly number[];
+  /** Cells that its last step changes. */
+  readonly changed: number;
+  /** How many of the null of the same action score as much, itself counted: (1 + as much) / (1 + null). NaN for one of the null. */
+  readonly p: number;
+  /** Benjamini and Hochberg's, over the round. */
+  readonly fdr: number;
+  /** What the steps score, each alone, summed up; of one step, its score. */
+  readonly sum: number;
+}
+
+/** One round: trials, the best first, those of the null behind. */
+export interface Round {
+  readonly trials: readonly Trial[];
+  /** Candidates screened. */
+  readonly screened: number;
+  /** Of estimates and exact scores over the null, which was not chosen by estimates. */
+  readonly spearman: number;
+}
+
+export interface TreatOptions {
+  readonly actions: readonly Action[];
+  /** Genes to try: overexpressed in all cells, put in where a cell has them not; deleted where cells have them. */
+  readonly genes: readonly number[];
+  /** The state to reach, and those to stay away from: of the measure's states. */
+  readonly goal: string;
+  readonly alternatives?: readonly string[];
+  /** The most steps of a treatment. Default 2. */
+  readonly steps?: number;
+  /** Treatments to verify each round, and as many of their null. Default 50. */
+  readonly verify?: number;
+  /** Resamples and ties come of it. */
+  readonly key: Key;
+  /** Of screening. */
+  readonly points?: number;
+  /** Of intervals. Default 2,000. */
+  readonly resamples?: number;
+  /** Pairs of a gene and a cell that are done, of how many at most. It may throw, to stop. */
+  readonly onProgress?: (stage: "screen" | "verify", round: number, pairs: number, most: number) => void;
+}
+
+/** A treatment, not yet tried. */
+interface Candidate extends Step {
+  /** Of its estimates, summed up over cells. */
+  sum: number;
+}
+
+/** A cell as a treatment leaves it, and how far that is from where it was. */
+interface Treated {
+  readonly row: number;
+  readonly tokens: ArrayLike<number>;
+  readonly shifts: readonly number[];
+}
+
+/** What a step does to every cell. */
+interface Tried {
+  /** For each state, a number for each cell: 0 where nothing is changed. */
+  readonly shifts: readonly Float64Array[];
+  readonly changed: number;
+}
+
+/**
+ * Search for treatments, round after round; a round that finds nothing better than the one before is the last.
+ * @param cells those to treat.   @param measure with the states.
+ * @throws RangeError without candidates, or for a state that is not among the measure's; as `screen` and `perturb` do.
+ */
+export async function* treat(
+  model: Geneformer,
+  cells: Cells,
+  measure: Measure,
+  options: TreatOptions,
+): AsyncGenerator<Round, void, undefined> {
+  const { actions, genes, goal, alternatives = [], steps = 2, verify = 50, key, points, resamples = 2000, onProgress } = options;
+  const states = new Map([goal, ...alternatives].map((name) => [name, stateOf(measure, name)]));
+  const toward: Measure = { ...measure, states, affected: false };
+  if (actions.length === 0 || genes.length === 0) throw new RangeError("treat: no gene to try, or nothing to do with it; give some");
+  if (cells.rows.length === 0) throw new RangeError("treat: no cell to treat; choose others");
+  /** Of shifts to the goal and to alternatives. */
+  const scoreOf = ([to, ...away]: readonly number[]) => to - (away.length > 0 ? mean(away) : 0);
+  const { length: longest } = model.config;
+  const near = nearness(cells, measure);
+
+  let treated: Treated[] = cells.rows.map((row) => ({ row, tokens: cells.tokens(row), shifts: [...states.keys()].map(() => 0) }));
+  let [chosen, best]: [Step[], number] = [[], 0];
+  const alone = new Map<string, number>();
+
+  for (let round = 1; round <= steps; round++) {
+    const base = mean(treated.map(({ shifts }) => scoreOf(shifts)));
+    const open = genes.filter((gene) => !chosen.some((step) => step.gene === gene));
+    const all = actions.flatMap((action) => open.map((gene): Candidate => ({ action, gene, sum: 0 })));
+    const known = new Map(all.map((candidate) => [nameOf(candidate), candidate]));
+    const did = new Set<Candidate>();
+    let done = 0;
+    for (const action of actions) {
+      const subjects = subjectsOf(treated, action, open, toward, longest);
+      for await (const { edit, effect } of screen(model, subjects, toward, { ...(points && { points }) })) {
+        const candidate = known.get(nameOf({ action, gene: edit.genes[0] })) as Candidate;
+        candidate.sum += scoreOf(effect);
+        did.add(candidate);
+        onProgress?.("screen", round, ++done, all.length * treated.length);
+      }
+    }
+    const ordered = [...did].sort((a, b) => b.sum - a.sum || a.gene - b.gene);
+    const top = ordered.slice(0, verify);
+    const nulls = likest(top, ordered.slice(verify), near, key.fold(round));
+
+    const trying = [...top, ...nulls];
+    const tried = await tryExactly(model, treated, trying, toward, (pairs) =>
+      onProgress?.("verify", round, pairs, trying.length * treated.length),
+    );
+    const scores = trying.map((step) => {
+      const { shifts } = tried.get(nameOf(step)) as Tried;
+      return Float64Array.from(treated, (cell, i) => scoreOf(cell.shifts.map((before, s) => before + shifts[s][i])));
+    });
+    if (round === 1) for (const [i, step] of trying.entries()) alone.set(nameOf(step), mean(scores[i]));
+    else await lacking(trying.slice(0, top.length));
+
+    const ends = intervals(scores, (average) => average, { key: key.fold(round).fold(1), resamples });
+    const means = scores.map((values) => mean(values));
+    const ps = trying.map(({ action }, i) => {
+      if (i >= top.length) return Number.NaN;
+      const same = means.filter((_, j) => j >= top.length && trying[j].action === action);
+      return (1 + same.filter((score) => score >= means[i]).length) / (1 + same.length);
+    });
+    const rates = falseDiscoveryRates(ps.slice(0, top.length));
+    const trials = trying.map((step, i): Trial => {
+      const { shifts, changed } = tried.get(nameOf(step)) as Tried;
+      const made = [...chosen, { action: step.action, gene: step.gene }];
+      const sum = made.reduce((total, each) => total + (alone.get(nameOf(each)) ?? Number.NaN), 0);
+      const toStates = shifts.map((values, s) => mean(treated.map((cell, j) => cell.shifts[s] + values[j])));
+      return {
+        ...{ steps: made, ofNull: i >= top.length, score: means[i], interval: ends[i], estimate: base + step.sum / treated.length },
+        ...{ shifts: toStates, changed, p: ps[i], fdr: rates[i] ?? Number.NaN, sum },
+      };
+    });
+    const likes = trials.filter(({ ofNull }) => ofNull);
+    yield {
+      trials: trials.sort((a, b) => Number(a.ofNull) - Number(b.ofNull) || b.score - a.score),
+      screened: did.size,
+      spearman: spearman(likes.map(({ estimate }) => estimate), likes.map(({ score }) => score)), // biome-ignore format: one line
+    };
+
+    const [first] = trials;
+    if (!first || first.ofNull || !(first.score > best)) return;
+    best = first.score;
+    chosen = [...first.steps];
+    const last = chosen[chosen.length - 1];
+    const { shifts } = tried.get(nameOf(last)) as Tried;
+    treated = treated.map((cell, i) => {
+      const [edit] = editsBy(cell, last.action, [last.gene], toward, longest);
+      return { row: cell.row, tokens: edit?.tokens ?? cell.tokens, shifts: cell.shifts.map((before, s) => before + shifts[s][i]) };
+    });
+  }
+
+  /** Scores, alone, of steps that no round has tried alone. */
+  async function lacking(trying: readonly Step[]): Promise<void> {
+    const missing = trying.filter((step) => !alone.has(nameOf(step)));
+    const bare = cells.rows.map((row) => ({ row, tokens: cells.tokens(row), shifts: [] }));
+    const tried = await tryExactly(model, bare, missing, toward, () => {});
+    for (const [name, { shifts }] of tried) alone.set(name, mean(bare.map((_, i) => scoreOf(shifts.map((values) => values[i])))));
+  }
+}
+
+const nameOf = ({ action, gene }: Step): string => `${action} ${gene}`;
+
+function stateOf({ states }: Measure, name: string): ArrayLike<number> {
+  const state = states?.get(name);
+  if (!state) throw new RangeError(`treat: there is no state "${name}"; there are ${[...(states?.keys() ?? [])].join(", ") || "none"}`);
+  return state;
+}
+
+/** One edit of a cell for every gene that the action can be done to. */
+const editsBy = ({ tokens }: Treated, type: Action, genes: readonly number[], { ends }: Measure, longest: number): Iterable<Edit> =>
+  editsOf(tokens, ends, unitsOf(tokens, ends, { type, genes }), longest);
+
+/** The cells with these edits. */
+const subjectsOf = (treated: readonly Treated[], action: Action, genes: readonly number[], measure: Measure, longest: number): Subject[] =>
+  treated.map((cell) => ({ row: cell.row, cell: cell.tokens, edits: editsBy(cell, action, genes, measure, longest) }));
+
+/** What steps do to cells, by exact passes. */
+async function tryExactly(
+  model: Geneformer,
+  treated: readonly Treated[],
+  steps: readonly Step[],
+  measure: Measure,
+  onProgress: (pairs: number) => void,
+): Promise<Map<string, Tried>> {
+  const places = new Map(treated.map(({ row }, i) => [row, i]));
+  const made = new Map(
+    steps.map((step) => {
+      const shifts = [...(measure.states ?? [])].map(() => new Float64Array(treated.length));
+      return [nameOf(step), { shifts, changed: 0 }];
+    }),
+  );
+  let pairs = 0;
+  for (const action of new Set(steps.map((step) => step.action))) {
+    const genes = steps.filter((step) => step.action === action).map(({ gene }) => gene);
+    for await (const { row, edit, effect } of perturb(model, subjectsOf(treated, action, genes, measure, model.config.length), measure)) {
+      const into = made.get(nameOf({ action, gene: edit.genes[0] }));
+      if (!into) continue;
+      for (const [s, shift] of effect.entries()) into.shifts[s][places.get(row) ?? 0] = shift;
+      into.changed++;
+      onProgress(++pairs);
+    }
+  }
+  return made;
+}
+
+/** How common genes are in cells, and how high they stand: places in a plane, in which genes that are alike are near. */
+function nearness({ rows, tokens }: Cells, { ends }: Measure): (gene: number) => readonly [share: number, rank: number] {
+  const seen = new Map<number, [count: number, rank: number]>();
+  for (const row of rows) {
+    const cell = tokens(row);
+    const [first, end] = genesOf(cell.length, ends);
+    for (let place = first; place < end; place++) {
+      const [count, rank] = seen.get(cell[place]) ?? [0, 0];
+      seen.set(cell[place], [count + 1, rank + (place - first) / (end - first)]);
+    }
+  }
+  return (gene) => {
+    const [count, rank] = seen.get(gene) ?? [0, 0];
+    return [count / rows.length, count === 0 ? 1 : rank / count]; // a gene that no cell has stands behind all
+  };
+}
+
+/** For each step another one with the same action whose gene is most like its own; none twice, ties by chance. */
+function likest<T extends Step>(top: readonly T[], others: readonly T[], near: (gene: number) => readonly [number, number], key: Key): T[] {
+  const left = Array.from(key.permutation(others.length), (i) => ({ step: others[i], at: near(others[i].gene) }));
+  return top.flatMap(({ action, gene }) => {
+    const [x, y] = near(gene);
+    let [best, least] = [-1, Number.POSITIVE_INFINITY];
+    for (const [i, { step, at }] of left.entries()) {
+      const distance = (at[0] - x) ** 2 + (at[1] - y) ** 2;
+      if (step.action === action && distance < least) [best, least] = [i, distance];
+    }
+    return best < 0 ? [] : left.splice(best, 1).map(({ step }) => step);
+  });
+}
