@@ -5,7 +5,10 @@ import { Bench } from "tinybench";
 import { inference, valueAndGrad } from "../autograd/tape.ts";
 import { presets } from "../geneformer/config.ts";
 import { streamOf } from "../geneformer/data/batches.ts";
-import { Geneformer } from "../geneformer/model.ts";
+import { Geneformer, hiddenOf } from "../geneformer/model.ts";
+import { type Measure, perturb } from "../geneformer/perturb/exact.ts";
+import { editsOf, unitsOf } from "../geneformer/perturb/plan.ts";
+import { flopOf } from "../geneformer/perturb/run.ts";
 import { adamw } from "../kernels/adamw.ts";
 import { attention, attentionGrad, FIELDS } from "../kernels/attention.ts";
 import { map } from "../kernels/elementwise.ts";
@@ -253,7 +256,39 @@ const whole = (lengths: number[], step: boolean): Case => ({
   },
 });
 
-const passes: readonly Case[] = [whole([ROWS], false), whole(EQUAL, false), whole(EQUAL, true), whole(UNEQUAL, true)];
+/** Genes of a cell that is perturbed, and how many of them are deleted: 64 copies, in batches of 16. */
+const [GENES, DELETED] = [500, 64];
+
+/** Deletions with two states, as `perturb` runs them; FLOP of a run, by `DELETED` those of a pair of a gene and a cell. */
+const deletions = (mode: "cell" | "cls"): Case => {
+  const name = `perturb V1-10M, ${mode}: ${DELETED} of ${GENES} genes deleted`;
+  const ends = { cls: mode === "cls", eos: false };
+  const cell = drawn(GENES, vocabulary, 1);
+  const states = new Map([1, 2].map((seed) => [String(seed), Key.from(seed).normals(width)]));
+  const measure: Measure = { layer: -1, mode, ends, states, tokensPerBatch: 8192 };
+  const units = [...unitsOf(cell, ends, { type: "delete", genes: "all" })].slice(0, DELETED);
+  const layers = hiddenOf(config, measure.layer);
+  const copy = flopOf(config, layers, GENES - 1, mode === "cls" ? 1 : GENES - 1);
+  return {
+    name,
+    flop: flopOf(config, layers, GENES) + DELETED * copy,
+    bytes: 0,
+    ready() {
+      const model = new Geneformer(config, Key.from(0));
+      return {
+        async run() {
+          for await (const _ of perturb(model, [{ row: 0, cell, edits: editsOf(cell, ends, units, config.length) }], measure));
+        },
+        free: () => freeParameters(model),
+      };
+    },
+  };
+};
+
+const passes: readonly Case[] = [
+  ...[whole([ROWS], false), whole(EQUAL, false), whole(EQUAL, true), whole(UNEQUAL, true)],
+  ...[deletions("cell"), deletions("cls")],
+];
 
 // ---- measuring -----------------------------------------------------------------------------
 

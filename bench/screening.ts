@@ -15,7 +15,6 @@ import {
   perturb,
   readDataset,
   readModel,
-  type ScreenOptions,
   type Subject,
   screen,
   smoothness,
@@ -41,15 +40,22 @@ const CELLS = Number(options.cells);
 if (!(Number.isInteger(CELLS) && CELLS > 1)) throw new RangeError(`--cells: must be an integer of at least 2; got ${options.cells}`);
 
 /** Genes of the cells that rates are taken at, those cells, exact passes of each, and the times that screening is timed. */
-const [GENES, TIMED, EXACT, ROUNDS] = [500, 4, 48, 3];
+const [GENES, TIMED, EXACT, ROUNDS] = [500, 8, 64, 5];
 /** Of the strongest, exactly, how many are looked for. */
 const TOP = 50;
+/** Without states: random directions. */
+const DIRECTIONS = [1, 4, 16, 64];
 const KINDS: readonly PerturbationType[] = ["delete", "overexpress", "inhibit", "activate"];
 
 const none = { cls: false, eos: false };
 const { description } = await open("cpu");
-const answers: Answers[] = [await rates(), ...(await ranks())];
-for (const each of answers) console.log(textTable(each));
+const answers: Answers[] = [];
+const answer = (each: Answers) => {
+  console.log(textTable(each));
+  answers.push(each);
+};
+answer(await rates());
+for await (const each of ranks()) answer(each);
 if (options.save) {
   const about = { title: "Screening beside exact perturbation", settings: { ...options, GENES, TIMED, EXACT, TOP }, lines: [description] };
   for (const file of save("screening", about, answers, {})) console.log(`wrote ${file}`);
@@ -85,7 +91,7 @@ async function rates(): Promise<Answers> {
   const key = Key.from(2);
   const cells = Array.from({ length: TIMED }, (_, i) => key.fold(i).permutation(config.vocabulary - 2).subarray(0, GENES).map((token) => token + 2)); // biome-ignore format: one line
   const states = new Map([["goal", Float32Array.from(Key.from(3).normals(config.width))]]);
-  const measure: Measure = { layer: -1, mode: "cell", ends: none, tokensPerBatch: 2048, states };
+  const measure: Measure = { layer: -1, mode: "cell", ends: none, tokensPerBatch: 8192, states }; // as the command has it
   const rows: [string, ...Figure[]][] = [];
   for (const type of KINDS) {
     const [fast, slow]: number[][] = [[], []];
@@ -108,13 +114,12 @@ async function rates(): Promise<Answers> {
 }
 
 /** Estimates beside exact effects, cell by cell. */
-async function ranks(): Promise<Answers[]> {
+async function* ranks(): AsyncGenerator<Answers> {
   const [model, dataset] = [await readModel(options.model, { encoderOnly: true }), await readDataset(options.dataset)];
   const { config } = model;
   const every = Math.floor(dataset.length / CELLS);
   const cells = Array.from({ length: CELLS }, (_, i) => dataset.tokens(i * every + i)); // types take turns in simulated cells
   const ends = endsOf(cells, (await dataset.vocabulary())?.modelVersion ?? null);
-  const mode = ends.cls ? "cls" : "cell";
   const bare: Measure = { layer: -1, mode: "cell", ends, tokensPerBatch: 8192 };
   const others = Array.from({ length: 20 }, (_, i) => dataset.tokens(i * 3 + 1));
   const vectors = await embed(model, others, bare);
@@ -123,8 +128,9 @@ async function ranks(): Promise<Answers[]> {
   const longest = Math.max(...cells.map(({ length }) => length));
   const about = `${CELLS} cells of ${Math.min(...cells.map(({ length }) => length))} to ${longest} tokens; neighbouring ranks have a cosine of ${(await smoothness(model, longest)).toFixed(3)}; means over cells, 95 % bootstrap over cells`;
 
+  const trained = `a trained model of ${config.layers} layers of ${config.width}, mode cell`;
+
   const withStates: [string, ...Figure[]][] = [];
-  const without: [string, ...Figure[]][] = [];
   for (const type of KINDS) {
     const exact = await effects(perturb(model, subjects(cells, type, measure, config), measure));
     const figures: Figure[] = [];
@@ -132,37 +138,31 @@ async function ranks(): Promise<Answers[]> {
       figures.push(...agreement(exact, await effects(screen(model, subjects(cells, type, measure, config), measure, { points }))));
     withStates.push([type, ...figures]);
   }
-  const DIRECTIONS = [1, 4, 16, 64, 256];
+  yield {
+    title: `With a state: ${trained}`,
+    note: `${about}; points of the way between ranks: 1 and 4`,
+    columns: ["Spearman, 1", `of the top ${TOP}, 1`, "Spearman, 4", `of the top ${TOP}, 4`],
+    rows: withStates,
+  };
+
+  const without: [string, ...Figure[]][] = [];
   for (const type of ["delete", "overexpress"] as const) {
     const exact = await effects(perturb(model, subjects(cells, type, bare, config), bare));
     for (const directions of DIRECTIONS) {
-      const how: ScreenOptions = { points: 4, directions };
       const began = performance.now();
-      const estimates = await effects(screen(model, subjects(cells, type, bare, config), bare, how));
+      const estimates = await effects(screen(model, subjects(cells, type, bare, config), bare, { points: 4, directions }));
       const pairs = estimates.reduce((sum, { length }) => sum + length, 0);
-      without.push([
-        `${type}, K = ${directions}`,
-        ...agreement(exact, estimates, true),
-        ((1000 * pairs) / (performance.now() - began)).toFixed(0),
-      ]);
+      const rate = (1000 * pairs) / (performance.now() - began);
+      without.push([`${type}, K = ${directions}`, ...agreement(exact, estimates, true), rate.toFixed(0)]);
     }
   }
+  yield {
+    title: `Without states, along K random directions: ${trained}`,
+    note: `${about}; 4 points`,
+    columns: ["Spearman", `of the top ${TOP}`, "pairs/s"],
+    rows: without,
+  };
   freeParameters(model);
-  const trained = `a trained model of ${config.layers} layers of ${config.width}, mode cell (${mode === "cls" ? "its cells have a <cls>" : "its cells have no <cls>"})`;
-  return [
-    {
-      title: `With a state: ${trained}`,
-      note: `${about}; points of the way between ranks: 1 and 4`,
-      columns: ["Spearman, 1", `of the top ${TOP}, 1`, "Spearman, 4", `of the top ${TOP}, 4`],
-      rows: withStates,
-    },
-    {
-      title: `Without states, along K random directions: ${trained}`,
-      note: `${about}; 4 points`,
-      columns: ["Spearman", `of the top ${TOP}`, "pairs/s"],
-      rows: without,
-    },
-  ];
 }
 
 /** Effects of each cell; of cosines what they lack of 1. */

@@ -1,22 +1,6 @@
 /** Attention as a layer: the fused op, and, where somebody looks at its weights, the same written out. */
 
-import {
-  add,
-  attention,
-  cast,
-  concat,
-  gather,
-  log,
-  matmul,
-  mul,
-  pad,
-  permute,
-  reshape,
-  scatterAdd,
-  slice,
-  softmax,
-  where,
-} from "../autograd/ops.ts";
+import { add, attention, cast, concat, gather, matmul, mul, permute, reshape, scatterAdd, slice, softmax, where } from "../autograd/ops.ts";
 import type { StepKey } from "../autograd/stepkey.ts";
 import type { Key } from "../src/key.ts";
 import { show } from "../src/shape.ts";
@@ -36,33 +20,6 @@ export interface Look {
   readonly keys?: Segments;
   /** What dropout of the weights draws from. Without it nothing is dropped. */
   readonly key?: StepKey | null;
-  /** How much each key counts, above 0: exp(score) is multiplied by it before weights are made to sum to 1, in all heads. Default 1 for all.   [M] */
-  readonly gate?: Tensor | null;
-}
-
-/** Numbers that a head is widened by to carry gates: a whole vector. */
-const WIDER = 4;
-
-/**
- * Queries, keys and values with gates in them: each head has a number more, 1 in queries and log gate in keys, whose product is added to the score. The
- * op divides by the root of the wider head; queries make up for it.
- */
-function gated(q: Tensor, k: Tensor, v: Tensor, heads: number, gate: Tensor): [Tensor, Tensor, Tensor] {
-  const width = q.shape[1] / heads;
-  const wider = width + WIDER;
-  const widen = (x: Tensor) => pad(reshape(x, [x.shape[0], heads, width]), 2, 0, WIDER);
-  const narrow = (x: Tensor) => reshape(x, [x.shape[0], heads * wider]);
-  const unit = (value: number) =>
-    tensor(
-      Float32Array.from({ length: wider }, (_, i) => (i === width ? value : 0)),
-      [1, 1, wider],
-    );
-  const [queries, keys] = [widen(mul(q, Math.sqrt(wider / width))), widen(k)];
-  return [
-    narrow(add(queries, unit(Math.sqrt(wider)))),
-    narrow(add(keys, mul(reshape(log(gate), [k.shape[0], 1, 1]), unit(1)))),
-    narrow(widen(v)),
-  ];
 }
 
 /** Heads one after the other.   [T, C] -> [H, T, D] */
@@ -126,20 +83,11 @@ export class Attention {
    *   q [N, C], k, v [M, C] -> [N, C]; M = N without `keys`
    * @throws RangeError when shapes, segments and heads do not fit together.
    */
-  forward(q: Tensor, k: Tensor, v: Tensor, segments: Segments, { causal = false, keys, key = null, gate = null }: Look = {}): Tensor {
-    const { heads } = this;
-    if (gate) {
-      const [rows, width] = q.shape;
-      const y = this.#mix(...gated(q, k, v, heads, gate), segments, { causal, keys, key });
-      return reshape(slice(reshape(y, [rows, heads, y.shape[1] / heads]), 2, 0, width / heads), [rows, width]);
-    }
-    return this.#mix(q, k, v, segments, { causal, keys, key });
-  }
-
-  #mix(q: Tensor, k: Tensor, v: Tensor, segments: Segments, { causal, keys, key }: Look): Tensor {
+  forward(q: Tensor, k: Tensor, v: Tensor, segments: Segments, { causal = false, keys, key = null }: Look = {}): Tensor {
     if (this.weights.hooked) return this.#written(q, k, v, segments, { causal, keys, key });
+    const { heads } = this;
     const { p } = this.dropout;
-    return attention(q, k, v, segments, this.heads, { drop: key && p > 0 ? { p, key } : null, causal, keys });
+    return attention(q, k, v, segments, heads, { drop: key && p > 0 ? { p, key } : null, causal, keys });
   }
 
   #written(q: Tensor, k: Tensor, v: Tensor, segments: Segments, { causal, keys = segments, key = null }: Look): Tensor {

@@ -5,7 +5,6 @@ import { type Dataset, readDataset } from "../../geneformer/data/dataset.ts";
 import type { Vocabulary } from "../../geneformer/data/vocabulary.ts";
 import { exists, readText } from "../../geneformer/files.ts";
 import { Geneformer, type PretrainOptions, presets, pretrain, readModel } from "../../geneformer/index.ts";
-import { freeParameters } from "../../nn/module.ts";
 import { Key } from "../../src/key.ts";
 
 /** What a bench trains with: everything that changes the outcome. */
@@ -97,5 +96,3 @@ export async function dataset(folder: string, make: () => Promise<unknown>): Pro
   if (!(await exists(folder))) await make();
   return readDataset(folder);
 }
-
-export { freeParameters };

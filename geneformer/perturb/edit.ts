@@ -51,7 +51,8 @@ export function edit(cell: ArrayLike<number>, ends: Ends, moves: readonly Move[]
   const arriving = moves.filter((move) => move.to !== null).sort((a, b) => (a.to ?? 0) - (b.to ?? 0));
   const tokens = Array.from({ length: first }, (_, i) => cell[i]);
   const from = tokens.map((_, i) => i);
-  let next = 0;
+  const leaving = [...perturbed].sort((a, b) => a - b);
+  let [next, gone] = [0, leaving.lastIndexOf(NEW) + 1];
   const arrive = (all: boolean) => {
     for (; next < arriving.length && (all || (arriving[next].to ?? 0) <= tokens.length - first); next++) {
       tokens.push(arriving[next].token);
@@ -59,8 +60,11 @@ export function edit(cell: ArrayLike<number>, ends: Ends, moves: readonly Move[]
     }
   };
   for (let place = first; place < end; place++) {
-    if (perturbed.has(place)) continue;
-    arrive(false);
+    if (place === leaving[gone]) {
+      gone++;
+      continue;
+    }
+    if (next < arriving.length) arrive(false);
     tokens.push(cell[place]);
     from.push(place);
   }

@@ -3,16 +3,18 @@
  *
  * A gate multiplies exp(score) wherever its place is looked at, and its weight in the mean: 1 for a gene, 0 for one that has gone. A probe is a token with gate 0
  * at a rank: it sees the cell and nobody sees it, so that the cell stays what it is, and the derivative by its gate says what its coming would do. As nothing of the
- * cell depends on a probe but through its gate, probes run off the tape: the way back is of the cell alone.
+ * cell depends on a probe but through its gate, probes run off the tape: the way back is of the cell alone, and gates are met in attention (presence.ts).
  */
 
 import { concat, div, gather, mul, reshape, segmentSum } from "../../autograd/ops.ts";
 import { inference, onTape, type Pullback, pullback } from "../../autograd/tape.ts";
+import type { Linear } from "../../nn/linear.ts";
 import { index, segments } from "../../src/stream.ts";
 import { scoped, type Tensor, tensor } from "../../src/tensor.ts";
 import { type EmbeddingMode, type Ends, firstRows } from "../embed.ts";
 import type { Geneformer, Stream } from "../model.ts";
 import { genesOf } from "./edit.ts";
+import { presence } from "./presence.ts";
 
 /** A token at a rank, special tokens counted. */
 export type Probe = readonly [token: number, place: number];
@@ -25,9 +27,6 @@ export interface Probed {
 
 /** What is made of each cell: one vector, or the rows of its places as they are. */
 export type Target = EmbeddingMode | "rows";
-
-/** A probe's gate: as near to 0 as leaves its gradient whole, e^-20. */
-const ALMOST_NOTHING = Math.exp(-20);
 
 /** Cells and their probes have run, and the way back is open. */
 export interface Pass {
@@ -68,7 +67,7 @@ function freed({ value, free }: Pullback, given: readonly Tensor[]): void {
 
 /** Genes count, probes do not yet. */
 const gatesOf = (batch: readonly Probed[]): Float32Array =>
-  Float32Array.from(batch.flatMap(({ cell, probes }) => [...cell.map(() => 1), ...probes.map(() => ALMOST_NOTHING)]));
+  Float32Array.from(batch.flatMap(({ cell, probes }) => [...cell.map(() => 1), ...probes.map(() => 0)]));
 
 function forward(
   model: Geneformer,
@@ -94,8 +93,9 @@ function forward(
     const [below, beside, last]: [Tensor, Tensor | null, boolean] = [x, p, i === layers - 1];
     [x, p] = scoped((): readonly [Tensor, Tensor | null] => {
       const [q, k, v] = [layer.query.forward(below), layer.key.forward(below), layer.value.forward(below)];
-      const [pk, pv] = [layer.key, layer.value].map((linear) => beside && aside(() => linear.forward(beside)));
-      const above = layer.attention.forward(q, join(k, pk), join(v, pv), cells.segments, { keys: both, gate });
+      const beyond = (linear: Linear, own: Tensor) => onTape(null, () => join(own, beside && linear.forward(beside)));
+      const [keys, values] = [beyond(layer.key, k), beyond(layer.value, v)];
+      const above = presence(q, k, v, gate, keys, values, cells.segments, both, model.config.heads);
       // of the last layer probes are part of the mean, and of nothing else
       const over = beside && last && target !== "cell";
       const next = aside(({ segments }) =>

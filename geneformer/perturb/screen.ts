@@ -59,22 +59,25 @@ function* partsOf({ row, cell, edits }: Subject, tokensPerBatch: number): Genera
   for (const { genes, perturbed, tokens: edited, from } of edits) {
     const arrivals: number[] = [];
     const moved: [number, number, number][] = [];
-    for (const [place, before] of from.entries()) {
-      if (before === NEW || perturbed.has(before)) {
+    const gone = [...perturbed].filter((place) => place !== NEW);
+    for (let place = 0; place < from.length; place++) {
+      const before = from[place];
+      if (before === place && !gone.includes(place)) continue;
+      if (before === NEW || gone.includes(before)) {
         // It did not come here by closing up.
         const name = `${edited[place]} ${place}`;
         const number = numbers.get(name) ?? probes.push([edited[place], place]) - 1;
         numbers.set(name, number);
         arrivals.push(number);
-      } else if (before !== place) {
-        const last = moved.at(-1);
-        if (last && last[1] === before && last[2] === place - before) last[1]++;
-        else moved.push([before, before + 1, place - before]);
+        continue;
       }
+      const last = moved.at(-1);
+      if (last && last[1] === before && last[2] === place - before) last[1]++;
+      else moved.push([before, before + 1, place - before]);
     }
     const middle = from.length >> 1;
     if (from[middle] !== NEW) way += Math.sign(middle - from[middle]);
-    sketches.push({ edit: { genes, perturbed }, gone: [...perturbed].filter((place) => place !== NEW), arrivals, moved });
+    sketches.push({ edit: { genes, perturbed }, gone, arrivals, moved });
     if (probes.length < room) continue;
     yield { row, cell: tokens, probes, sketches, way };
     [numbers, probes, sketches, way] = [new Map(), [], [], 0];

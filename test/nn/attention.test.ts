@@ -1,8 +1,7 @@
 /** Attention written out equals the fused op; hooks at its weights read and replace them; and Geneformer's layers have them. */
 
 import { describe, expect, test } from "vitest";
-import { checkGradients } from "../../autograd/check.ts";
-import { add, div, matmul, mul, permute, reshape, segmentMean, slice, sum } from "../../autograd/ops.ts";
+import { add, mul, segmentMean, sum } from "../../autograd/ops.ts";
 import { StepKey } from "../../autograd/stepkey.ts";
 import { inference, valueAndGrad } from "../../autograd/tape.ts";
 import { Geneformer } from "../../geneformer/model.ts";
@@ -157,53 +156,6 @@ onDevices((device, name) => {
         expect(look(segments([6]))).toThrow(/^Attention.forward\(q, k, v, segments\): 1 segments of 5 rows look at 1 of 6; got \[5, 32\]/);
         expect(look(segments([2, 3]))).toThrow(/1 segments of 5 rows look at 2 of 5/);
       }));
-  });
-
-  describe("gates of keys", () => {
-    const lengths = [5, 3];
-    const rows = 8;
-    const given = (gates: readonly number[]) => ({ gate: tensor(gates, [rows]) });
-    const parts = () => [1, 2, 3].map((seed) => noise(seed, rows)) as [Tensor, Tensor, Tensor];
-    const mixed = (look: Look) => scoped(() => inference(() => new Attention(HEADS).forward(...parts(), segments(lengths), look)));
-
-    test("of 1 change nothing", async () => near(await read(mixed(given(Array(rows).fill(1)))), await read(mixed({})), 1e-7));
-
-    test("near 0 they take a key away", async () => {
-      // The second cell without its last key: its queries look at two.
-      const look = scoped(() => {
-        const [q, k, v] = parts();
-        const few = segments([5, 2]);
-        const rest = (t: Tensor) => slice(t, 0, 0, 7);
-        return inference(() => new Attention(HEADS).forward(q, rest(k), rest(v), segments(lengths), { keys: few }));
-      });
-      near(await read(mixed(given([1, 1, 1, 1, 1, 1, 1, 1e-30]))), await read(look), 1e-7);
-    });
-
-    test("multiply a key's weight before weights are made to sum to 1, causal or not", async () => {
-      const gates = [0.5, 1, 2, 0.1, 1, 3, 1, 0.7];
-      for (const causal of [false, true]) {
-        const want = scoped(() =>
-          inference(() => {
-            const [q, k, v] = parts();
-            const scale = tensor(gates.slice(0, 5), [1, 1, 5]);
-            const heads = (t: Tensor) => permute(reshape(slice(t, 0, 0, 5), [5, HEADS, WIDTH / HEADS]), [1, 0, 2]);
-            const weights = mul(attentionWeights(slice(q, 0, 0, 5), slice(k, 0, 0, 5), HEADS, causal), scale);
-            return reshape(permute(matmul(div(weights, sum(weights, [2], true)), heads(v)), [1, 0, 2]), [5, WIDTH]);
-          }),
-        );
-        const got = await read(mixed({ ...given(gates), causal }));
-        near(got.slice(0, 5 * WIDTH), await read(want), 1e-7); // the root of the wider head is a number of f32
-      }
-    });
-
-    test("have a derivative", () =>
-      checkGradients(
-        (q, k, v, gate) => new Attention(HEADS).forward(q, k, v, segments(lengths), { gate }),
-        [
-          ...[1, 2, 3].map((seed) => ({ shape: [rows, WIDTH], values: Key.from(seed).normals(rows * WIDTH) })),
-          { shape: [rows], values: [0.5, 1, 2, 0.1, 1, 3, 1, 0.7] },
-        ],
-      ));
   });
 
   test("attentionWeights by hand: softmax(q . k / sqrt(D)), one head", async () => {

@@ -136,6 +136,30 @@ test("where no gene would stay as it is, nothing is done", () => {
   expect(count([10, 11], { type: "inhibit", genes: [10], anchor: 11 })).toBe(0);
 });
 
+test("any genes to any ranks, together: each stands where it was sent, the others keep their order", () => {
+  fc.assert(
+    fc.property(cells, ends, fc.infiniteStream(fc.nat()), fc.nat(), fc.nat(), (genes, of, draws, many, fresh) => {
+      const cell = whole(genes, of);
+      const draw = (below: number) => (draws.next().value as number) % below;
+      const pick = <T>(list: T[]) => list.splice(draw(list.length), 1)[0];
+      const [places, count] = [genes.map((_, i) => i + Number(of.cls)), 1 + (many % genes.length)];
+      const ranks = genes.map((_, i) => i); // as many as there are: some moves go to no rank
+      const moves: Move[] = Array.from({ length: count }, (_, i) => {
+        const place = i < fresh % 3 ? NEW : pick(places);
+        const to = place === NEW || draw(3) > 0 ? pick(ranks) : null;
+        return { token: place === NEW ? 100 + i : cell[place], place, to };
+      });
+      const left = genes.filter((_, i) => places.includes(i + Number(of.cls)));
+      const arriving = moves.filter(({ to }) => to !== null).sort((a, b) => (a.to ?? 0) - (b.to ?? 0));
+      // Put in one by one, from the front: what is beyond the end stands at the end.
+      const want = arriving.reduce((all, { token, to }) => all.toSpliced(to ?? 0, 0, token), left);
+      const { tokens, from } = edit(cell, of, moves, 2048);
+      expect(tokens).toEqual(whole(want, of));
+      for (const [i, place] of from.entries()) if (place !== NEW) expect(cell[place]).toBe(tokens[i]);
+    }),
+  );
+});
+
 test("what no longer fits falls off the end, <eos> stays, and the cell to compare with loses the same genes", () => {
   fc.assert(
     fc.property(cells, ends, fc.integer({ min: 1, max: 4 }), fc.integer({ min: 0, max: 3 }), (genes, of, absent, room) => {
