@@ -6,7 +6,7 @@
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { type Config, presets } from "../geneformer/config.ts";
-import { embed, endsOf } from "../geneformer/embed.ts";
+import { type Ends, embed, endsOf } from "../geneformer/embed.ts";
 import {
   editsOf,
   Geneformer,
@@ -134,14 +134,22 @@ async function* ranks(): AsyncGenerator<Answers> {
   for (const type of KINDS) {
     const exact = await effects(perturb(model, subjects(cells, type, measure, config), measure));
     const figures: Figure[] = [];
-    for (const points of [1, 4])
-      figures.push(...agreement(exact, await effects(screen(model, subjects(cells, type, measure, config), measure, { points }))));
+    let estimates: number[][] = [];
+    for (const points of [1, 4]) {
+      estimates = await effects(screen(model, subjects(cells, type, measure, config), measure, { points }));
+      figures.push(...agreement(exact, estimates));
+    }
+    const [a, b] = [exact, estimates].map((values) => byGene(cells, values, ends));
+    figures.push(spearman(a, b), share(a, b));
     withStates.push([type, ...figures]);
   }
   yield {
     title: `With a state: ${trained}`,
     note: `${about}; points of the way between ranks: 1 and 4`,
-    columns: ["Spearman, 1", `of the top ${TOP}, 1`, "Spearman, 4", `of the top ${TOP}, 4`],
+    columns: [
+      ...["Spearman, 1", `of the top ${TOP}, 1`, "Spearman, 4", `of the top ${TOP}, 4`],
+      ...["means of genes, 4: Spearman", `of the top ${TOP}`],
+    ],
     rows: withStates,
   };
 
@@ -174,14 +182,27 @@ async function effects(outcomes: AsyncIterable<{ readonly row: number; readonly 
 
 /** Spearman's correlation, and the share of the strongest that are among the strongest of estimates. */
 function agreement(exact: readonly number[][], estimates: readonly number[][], cosines = false): Figure[] {
-  const strongest = (values: readonly number[]) => {
-    const strength = values.map((value) => Math.abs(cosines ? 1 - value : value));
-    return new Set([...strength.keys()].sort((a, b) => strength[b] - strength[a]).slice(0, TOP));
-  };
-  const found = exact.map((values, i) => {
-    const [a, b] = [strongest(values), strongest(estimates[i])];
-    return [...a].filter((gene) => b.has(gene)).length / a.size;
-  });
+  const found = exact.map((values, i) => share(values, estimates[i], cosines));
   const correlations = exact.map((values, i) => spearman(values, estimates[i]));
   return [meanInterval(correlations), meanInterval(found)];
+}
+
+/** The share of the strongest that are among the strongest of estimates. */
+function share(exact: readonly number[], estimates: readonly number[], cosines = false): number {
+  const [a, b] = [exact, estimates].map((values) => {
+    const strength = values.map((value) => Math.abs(cosines ? 1 - value : value));
+    return new Set([...strength.keys()].sort((x, y) => strength[y] - strength[x]).slice(0, TOP));
+  });
+  return [...a].filter((gene) => b.has(gene)).length / a.size;
+}
+
+/** Each gene's mean effect over the cells that have it, in the order of tokens: what a table of a run says. */
+function byGene(cells: readonly ArrayLike<number>[], values: readonly (readonly number[])[], ends: Ends): number[] {
+  const of = new Map<number, number[]>();
+  for (const [i, cell] of cells.entries())
+    for (const [rank, value] of values[i].entries()) {
+      const gene = cell[Number(ends.cls) + rank];
+      of.set(gene, [...(of.get(gene) ?? []), value]);
+    }
+  return [...of].sort(([a], [b]) => a - b).map(([, all]) => all.reduce((sum, value) => sum + value, 0) / all.length);
 }
