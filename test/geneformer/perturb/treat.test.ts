@@ -5,6 +5,7 @@ import { type Ends, embed } from "../../../geneformer/embed.ts";
 import type { Geneformer } from "../../../geneformer/model.ts";
 import { cosineOf, type Measure } from "../../../geneformer/perturb/exact.ts";
 import { editsOf, unitsOf } from "../../../geneformer/perturb/plan.ts";
+import { screen } from "../../../geneformer/perturb/screen.ts";
 import { type Action, type Round, type Step, type TreatOptions, treat } from "../../../geneformer/perturb/treat.ts";
 import { Key } from "../../../src/key.ts";
 import { onDevice } from "../../devices.ts";
@@ -69,24 +70,31 @@ onDevice("cpu", (device) => {
         expect(changed).toBe(action === "overexpress" ? rows.length : rows.filter((row) => tokens[row].includes(gene)).length);
         if (changed > 1) expect([(interval[0] as number) <= score, (interval[1] as number) >= score]).toEqual([true, true]);
       }
+      // Estimates are means over all cells, too.
+      for (const { steps, estimate } of trials) {
+        const [{ action, gene }] = steps;
+        const subjects = rows.map((row) => ({ row, cell: tokens[row], edits: editsOf(tokens[row], ends, unitsOf(tokens[row], ends, { type: action, genes: [gene] }), toyConfig.length) })); // biome-ignore format: one line
+        let sum = 0;
+        for await (const { effect: [, goal, ...away] } of screen(model, subjects, measure)) sum += goal - mean(away); // biome-ignore format: one line
+        expect(estimate).toBeCloseTo(sum / rows.length, 5);
+      }
       const scores = trials.map(({ score }) => score);
       expect(scores).toEqual([...scores].sort((a, b) => b - a));
     }));
 
-  test("pairs: the best gene and one beside it, from where cells were", () =>
+  test("pairs, and three: the best so far and a gene beside it, from where cells were", () =>
     using(async (model) => {
-      const [first, second] = await roundsOf(treat(model, cells, measure, { ...options, verify: 5 }));
-      const [best] = first.trials;
-      expect(second.trials.length).toBeGreaterThan(0);
-      for (const { steps, score, sum, ofNull } of second.trials) {
-        expect(steps).toHaveLength(2);
-        expect(steps[0]).toEqual(best.steps[0]);
-        expect(steps[1].gene).not.toBe(steps[0].gene);
-        expect(score).toBeCloseTo((await scoreOf(model, steps)).score, 5);
-        if (ofNull) continue;
-        const parts = await Promise.all(steps.map((step) => scoreOf(model, [step])));
-        expect(sum).toBeCloseTo(parts[0].score + parts[1].score, 5);
-      }
+      const rounds = await roundsOf(treat(model, cells, measure, { ...options, verify: 5, steps: 3 }));
+      expect(rounds).toHaveLength(3);
+      for (const [i, { trials }] of rounds.entries())
+        for (const { steps, score, sum, ofNull } of trials) {
+          expect(steps.slice(0, -1)).toEqual(i === 0 ? [] : rounds[i - 1].trials[0].steps);
+          expect(new Set(steps.map(({ gene }) => gene)).size).toBe(i + 1);
+          expect(score).toBeCloseTo((await scoreOf(model, steps)).score, 5);
+          if (ofNull) continue;
+          const parts = await Promise.all(steps.map((step) => scoreOf(model, [step])));
+          expect(sum).toBeCloseTo(parts.reduce((total, part) => total + part.score, 0), 5); // biome-ignore format: one line
+        }
     }));
 
   test("the null: as many, of the same actions, none of the best; p counts those that score as much", () =>
