@@ -17,7 +17,7 @@ import { screenAndVerify, smoothness } from "../perturb/verify.ts";
 import { type Context, calibration, type Define, device, examples, force, integer, out, precision, Stopped } from "./command.ts";
 import { type ModelOptions, openDevice, openModel, TOKENS_PER_BATCH } from "./model.ts";
 import { cellsOf, genesOf, type StateOptions, stateOptions, statesOf } from "./states.ts";
-import { count, duration, figure, megabytes, type Progress } from "./terminal.ts";
+import { correlation, count, duration, figure, megabytes, type Progress } from "./terminal.ts";
 
 interface Options extends ModelOptions, StateOptions {
   type: PerturbationType;
@@ -219,7 +219,7 @@ async function screened(
   context.report(
     { out, pairs: plan.pairs, points, verifiedPairs: run.plan.pairs, ...said },
     `${count(plan.pairs)} pairs of ${count(done.genes)} genes screened, ${figure(done.screenRate)} pairs/s; ${count(run.plan.pairs)} of ${count(done.top.length)} strongest and ${count(done.control.length)} other genes verified, ${figure(done.verifyRate)} pairs/s`,
-    `estimates and exact effects: Spearman ${done.spearmanOfControl.toFixed(3)} over the random control, ${done.spearman.toFixed(3)} over all verified; exact is ${figure(done.slope)} times the estimate`,
+    `estimates and exact effects: Spearman ${correlation(done.spearmanOfControl)} over the random control, ${correlation(done.spearman)} over all verified; exact is ${figure(done.slope)} times the estimate`,
     `of the ${count(done.top.length)} strongest genes in truth, screening had ${(100 * done.recall).toFixed(0)} % among its own, as the control tells`,
     `wrote ${out}/screen and ${out}/exact; tables: geneformer stats ${out}/exact --out table.csv`,
   );

@@ -87,6 +87,9 @@ export function figure(x: number): string {
   return Math.abs(x) >= 100 ? count(x) : x === 0 ? "0" : x.toLocaleString("en-US", { maximumSignificantDigits: 3 });
 }
 
+/** A correlation as "0.987"; "-" where there is none, as of one thing. */
+export const correlation = (r: number): string => (Number.isNaN(r) ? "-" : r.toFixed(3));
+
 /** Seconds as "0.42 s", "12 s", "3 min 05 s" or "2 h 07 min". */
 export function duration(seconds: number): string {
   if (!Number.isFinite(seconds)) return "-";

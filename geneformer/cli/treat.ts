@@ -12,7 +12,7 @@ import { calibration, type Define, device, ending, examples, force, integer, out
 import { type ModelOptions, openDevice, openModel, TOKENS_PER_BATCH } from "./model.ts";
 import { pointsOf } from "./perturb.ts";
 import { cellsOf, genesOf, type StateOptions, stateOptions, statesOf } from "./states.ts";
-import { count, figure, type Progress } from "./terminal.ts";
+import { correlation, count, figure, type Progress } from "./terminal.ts";
 
 interface Options extends ModelOptions, StateOptions {
   action: "both" | Action;
@@ -120,7 +120,7 @@ export const command: Define = (program, context) => {
       const best = rounds.map(({ trials: [first] }) => first);
       const lines = rounds.map(({ trials: [first], screened, spearman }, i) => {
         const [low, high] = first.interval.map((end) => (end === null ? "?" : figure(end)));
-        return `round ${i + 1}: ${count(screened)} candidates; best ${first.steps.map(called).join(" + ")}: score ${figure(first.score)} (${low} to ${high}), p ${figure(first.p)}; estimates and exact scores of the null: Spearman ${spearman.toFixed(3)}`;
+        return `round ${i + 1}: ${count(screened)} candidates; best ${first.steps.map(called).join(" + ")}: score ${figure(first.score)} (${low} to ${high}), p ${figure(first.p)}; estimates and exact scores of the null: Spearman ${correlation(spearman)}`;
       });
       context.report(
         {
