@@ -66,12 +66,15 @@ export function huggingFaceName(ours: string): string {
 export const ourName = (theirs: string): string | null => translate(theirs, 1);
 
 export interface ReadOptions {
-  /** Is a file without the masked-language-model head good enough (for embeddings), and one with a classifier's? Default false: both are errors. */
+  /** Is a file without the masked-language-model head good enough (for embeddings), one with a classifier's, and BertModel's, which has none? Default false: all are errors. */
   readonly encoderOnly?: boolean;
 }
 
 /** The head of another task, which an encoder can be used without. */
 const OTHER_HEAD = /^(bert\.pooler|classifier|cls\.seq_relationship)\./;
+
+/** What BertModel, an encoder without any head, calls its parts: as others do, but without "bert." before them. */
+const BARE = /^(embeddings|encoder|pooler)\./;
 
 /** The weights that a folder may hold; the first that is there is read. */
 const WEIGHTS: Readonly<Record<string, (path: string, directory: string) => Promise<Weights>>> = {
@@ -163,8 +166,9 @@ function steps(model: Geneformer, index: Index, { encoderOnly = false }: ReadOpt
   const wanted = new Map(parameters(model));
   const all: Step[] = [];
   for (const [theirs, { shape }] of index) {
-    if (Object.hasOwn(TIED, theirs) || theirs === POSITION_IDS || (encoderOnly && OTHER_HEAD.test(theirs))) continue;
-    const ours = ourName(theirs);
+    const name = encoderOnly && BARE.test(theirs) ? `bert.${theirs}` : theirs;
+    if (Object.hasOwn(TIED, name) || name === POSITION_IDS || (encoderOnly && OTHER_HEAD.test(name))) continue;
+    const ours = ourName(name);
     const parameter = ours === null ? undefined : wanted.get(ours);
     if (ours === null || !parameter)
       throw new TypeError(

@@ -69,9 +69,14 @@ async function ofRun(run: Run): Promise<Results> {
         else put(into.genes, gene, values[s][i]);
       }
   }
-  const { genes } = run.perturbation;
+  const { genes, as } = run.perturbation;
   return {
-    ...{ effects, goal: goalOf(run.directory, run.states, run.goal), group: genes === "all" ? [] : genes, pairs: run.plan.pairs },
+    ...{
+      effects,
+      goal: goalOf(run.directory, run.states, run.goal),
+      group: genes === "all" || as !== "group" ? [] : genes,
+      pairs: run.plan.pairs,
+    },
     affected: () => affectedOf(run, effects.get("")),
   };
 }

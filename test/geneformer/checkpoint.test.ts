@@ -205,6 +205,14 @@ onDevice("cpu", (device) => {
       ["cls.seq_relationship.bias", { dtype: "F32", shape: [1], bytes: f32(3) }],
     ];
 
+    test("a BertModel, whose names have no bert. before them", async () => {
+      const bare = [...encoder(), ...classifier()].filter(([name]) => name.startsWith("bert.")).map(([name, tensor]): Raw => [name.slice(5), tensor]); // biome-ignore format: one line
+      expect(bare.map(([name]) => name)).toContain("pooler.dense.weight");
+      expect(await valuesOf(load(bare, { encoderOnly: true }))).toEqual(await valuesOf(load(encoder(), { encoderOnly: true })));
+      expect(() => load(bare)).toThrow(/"(embeddings|encoder|pooler)\..*" is in model.safetensors but not in the model/);
+      expect(() => load(bare.slice(1), { encoderOnly: true })).toThrow(/"bert\..*" .* is missing from model.safetensors/);
+    });
+
     test("a classifier's head is left out, and the missing one is zeros", async () => {
       const values = await valuesOf(load([...encoder(), ...classifier()], { encoderOnly: true }));
       for (const [name, want] of await valuesOf(load(all)))

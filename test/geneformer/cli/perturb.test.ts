@@ -201,6 +201,11 @@ test("without a dictionary genes have tokens only, and it says so; --dictionary 
   expect(await sentence([...given, "--genes", "A", "--out", path("refused")])).toMatch(/genes have no names; give --dictionary$/);
 });
 
+test("a list gene by gene is no group", async () => {
+  await results(args("listed", "--genes", "A,F"));
+  expect(await results(["stats", path("listed"), "--out", path("listed.csv")])).toMatchObject({ mode: "mixture-model", rows: 2 });
+});
+
 test("what it costs is said before it begins", async () => {
   const { stderr } = await geneformer(args("said"));
   expect(stderr).toMatch(
