@@ -1,6 +1,6 @@
 /** Embeddings: what a model makes of a cell. */
 
-import { gather, segmentMean } from "../autograd/ops.ts";
+import { cast, gather, segmentMean } from "../autograd/ops.ts";
 import { inference } from "../autograd/tape.ts";
 import type { Values } from "../kernels/kernel.ts";
 import { ahead } from "../src/capture.ts";
@@ -45,11 +45,11 @@ export function endsOf(cells: Iterable<ArrayLike<number>>, version: "V1" | "V2" 
 /** Where each cell begins in a stream of cells of these lengths. */
 export const firstRows = (lengths: readonly number[]): number[] => spansOf(lengths).map(([from]) => from);
 
-/** One vector a cell from hidden states in a stream of cells of these lengths.   x [N, C] -> [B, C] */
+/** One vector a cell, in f32, from hidden states in a stream of cells of these lengths.   x [N, C] -> [B, C] */
 export function pool(x: Tensor, lengths: readonly number[], mode: EmbeddingMode, { cls, eos }: Ends): Tensor {
-  if (mode === "cell") return segmentMean(x, inner(lengths, Number(cls), Number(eos)));
+  if (mode === "cell") return segmentMean(cast(x, "f32"), inner(lengths, Number(cls), Number(eos)));
   if (!cls) throw new Error("embed: these cells have no <cls> (V1 has none); use --mode cell");
-  return gather(x, index(firstRows(lengths), x.shape[0], { gradients: false }));
+  return cast(gather(x, index(firstRows(lengths), x.shape[0], { gradients: false })), "f32");
 }
 
 export interface EmbedOptions {

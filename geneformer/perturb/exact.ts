@@ -1,6 +1,6 @@
 /** Perturbed cells through the model: how far each cell moves, and which of its genes. */
 
-import { concat, cosine, gather, slice } from "../../autograd/ops.ts";
+import { cast, concat, cosine, gather, slice } from "../../autograd/ops.ts";
 import { inference } from "../../autograd/tape.ts";
 import { ahead } from "../../src/capture.ts";
 import { storageOf } from "../../src/device.ts";
@@ -139,7 +139,7 @@ export async function* perturb(model: Geneformer, subjects: Iterable<Subject>, m
         );
         const none = { genes: null, last: null };
         if (!byGene && mode === "cls")
-          return { vectors: model.encode(stream, { ...pass, at: firstOf(lengths, stream.segments.rows) }), ...none };
+          return { vectors: cast(model.encode(stream, { ...pass, at: firstOf(lengths, stream.segments.rows) }), "f32"), ...none };
         const x = model.encode(stream, pass);
         return { vectors: byVector ? pool(x, lengths, mode, ends) : null, ...(byGene ? geneCosines(x, before, batch, ends) : none) };
       });
@@ -190,7 +190,7 @@ const firstOf = (lengths: readonly number[], rows: number): Places => ({
  * @param before the rows of the cell that the batch's first copies came from, where it is not in the batch.
  */
 function geneCosines(x: Tensor, before: Tensor | null, batch: readonly Item[], ends: Ends): { genes: Tensor | null; last: Tensor | null } {
-  const rows = (t: Tensor, at: readonly number[]) => gather(t, index(at, t.shape[0], { gradients: false }));
+  const rows = (t: Tensor, at: readonly number[]) => cast(gather(t, index(at, t.shape[0], { gradients: false })), "f32");
   // Copies of the cell that ran before, and copies of cells in this batch, each with where its cell begins.
   const [earlier, own] = [
     { inCopy: [] as number[], inCell: [] as number[] },

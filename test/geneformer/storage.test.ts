@@ -8,6 +8,8 @@ import { type Config, type Preset, preset } from "../../geneformer/config.ts";
 import { streamOf } from "../../geneformer/data/batches.ts";
 import { embed } from "../../geneformer/embed.ts";
 import { Geneformer, type Pass } from "../../geneformer/model.ts";
+import { perturb } from "../../geneformer/perturb/exact.ts";
+import { editsOf, unitsOf } from "../../geneformer/perturb/plan.ts";
 import { Pretraining } from "../../geneformer/pretrain.ts";
 import { withHooks } from "../../nn/hooks.ts";
 import { LossScale } from "../../nn/lossscale.ts";
@@ -171,6 +173,32 @@ onDevice("reference", (device) => {
       expect(Math.abs(value - plain[i])).toBeLessThan(0.01);
     });
   });
+
+  test.each(["cell", "cls"] as const)(
+    "so are perturbed cells, %s, compared in f32: with the cell, with states, gene by gene",
+    async (mode) => {
+      const perturbed = async (on: ReturnType<typeof openReference>) => {
+        const model = withDevice(on, () => new Geneformer(toyConfig, Key.from(7)));
+        const ends = { cls: true, eos: true };
+        const cell = [2, 9, 4, 14, 7, 11, 12, 5, 3];
+        const edits = () => editsOf(cell, ends, unitsOf(cell, ends, { type: "delete", genes: "all" }), toyConfig.length);
+        const states = new Map([["goal", Key.from(1).normals(toyConfig.width)]]);
+        const effects: number[] = [];
+        for (const how of [{}, { states }, { affected: true }])
+          await withDevice(on, async () => {
+            const measure = { layer: 0, mode, ends, tokensPerBatch: 30, ...how };
+            for await (const { effect, genes } of perturb(model, [{ row: 0, cell, edits: edits() }], measure))
+              effects.push(...effect, ...(genes?.cosines ?? []));
+          });
+        return effects;
+      };
+      const plain = await perturbed(openReference());
+      const mixed = await perturbed({ ...openReference(), choices: new Choices(abilities) });
+      expect(mixed).not.toEqual(plain);
+      expect(mixed).toHaveLength(plain.length);
+      for (const [i, value] of mixed.entries()) expect(Math.abs(value - plain[i])).toBeLessThan(0.01);
+    },
+  );
 
   test("attention is the same written out, its weights in f32", async () => {
     const model = new Geneformer(config, Key.from(7));
