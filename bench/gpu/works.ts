@@ -1,6 +1,7 @@
 /** What is measured on a card, who takes part, what ours / theirs may be at most (the project's goals), and what a time means as a rate. */
 
 import { type Config, presets } from "../../geneformer/config.ts";
+import { flopOf } from "../../geneformer/perturb/run.ts";
 import type { Task } from "../peers/task.ts";
 
 export interface CardWork {
@@ -63,6 +64,24 @@ const model = (
   };
 };
 
+/** Genes of long cells deleted one by one; <cls> stands for a cell, which is what upstream's V2 does by default. */
+const perturbation = (name: string, config: Config, cells: readonly ArrayLike<number>[], deletions: number): CardWork => {
+  const lengths = cells.map(({ length }) => length);
+  const flop = lengths.reduce((sum, T) => {
+    const layers = config.layers - 1;
+    return sum + flopOf(config, layers, T, 1) + deletions * flopOf(config, layers, T - 1, 1);
+  }, 0);
+  const pairs = deletions * cells.length;
+  return {
+    title: `perturb, ${name}: ${deletions} genes of each of ${cells.length} cells of ${Math.min(...lengths)} tokens or more deleted, cls with states`,
+    task: { kind: "perturb", config, lengths, deletions, mode: "cls" },
+    cells,
+    entrants: everybody,
+    limits: {},
+    rate: (ms) => `${((1000 * pairs) / ms).toFixed(1)} pairs/s of ${(flop / pairs / 1e9).toFixed(0)} GFLOP, ${share(flop / ms / 1e9)}`,
+  };
+};
+
 /** Cells whose genes come to some many tokens. */
 function upTo(tokens: number, cells: readonly ArrayLike<number>[], longest: number): ArrayLike<number>[] {
   const taken: ArrayLike<number>[] = [];
@@ -90,7 +109,11 @@ export function cardWorks(small: boolean, given: Readonly<Record<string, readonl
   if (small) {
     const tiny: Config = { ...presets["V1-10M"], vocabulary: 500, width: 64, heads: 2, inner: 128, layers: 2, length: 64 };
     const cells = drawn(4, 40, tiny.vocabulary);
-    return [product(128), model("train", "a tiny model", tiny, cells, {}), model("encode", "a tiny model", tiny, cells, {})];
+    return [
+      product(128),
+      ...[model("train", "a tiny model", tiny, cells, {}), model("encode", "a tiny model", tiny, cells, {})],
+      perturbation("a tiny model", tiny, cells, 8),
+    ];
   }
   const [v1, v2] = [presets["V1-10M"], presets["V2-104M"]];
   const cells1 = given.v1 ?? drawn(40, 900, v1.vocabulary);
@@ -101,5 +124,6 @@ export function cardWorks(small: boolean, given: Readonly<Record<string, readonl
     model("train", "V1-10M", v1, upTo(BATCH, cells1, v1.length), { [FP32.name]: 1, [BF16.name]: 1 }),
     model("train", "V2-104M", v2, upTo(BATCH, cells2, v2.length), { [BF16.name]: 2 }),
     model("encode", "V2-104M", v2, upTo(4 * BATCH, cells2, v2.length), { [BF16.name]: 2 }),
+    perturbation("V2-104M", v2, drawn(2, v2.length, v2.vocabulary), 32), // no real cell at hand is as long
   ];
 }

@@ -108,18 +108,18 @@ function work({ task, inputs, weights }: Job): Working {
 
 /** Delete each gene of each cell. */
 function deletions(task: Perturb, inputs: Inputs, weights: Uint8Array): Working {
-  const { config } = task;
+  const { config, mode } = task;
   const model = modelFromSafetensors(weights, config);
   const given = cells(inputs.tokens as Int32Array, task);
   const states = new Map(["start", "goal"].map((name, i) => [name, inputs.states.subarray(i * config.width, (i + 1) * config.width)]));
-  const ends = { cls: false, eos: false };
+  const ends = { cls: mode === "cls", eos: false };
   const run = async (): Promise<Float32Array> => {
     const subjects = given.map((cell, row) => {
       const units = [...unitsOf(cell, ends, { type: "delete", genes: "all" })].slice(0, task.deletions);
       return { row, cell, edits: editsOf(cell, ends, units, config.length) };
     });
     const shifts: number[] = [];
-    for await (const { effect } of perturb(model, subjects, { layer: -1, mode: "cell", ends, states, tokensPerBatch: TOKENS_PER_BATCH }))
+    for await (const { effect } of perturb(model, subjects, { layer: -1, mode, ends, states, tokensPerBatch: TOKENS_PER_BATCH }))
       shifts.push(...effect);
     return Float32Array.from(shifts);
   };

@@ -270,10 +270,12 @@ class Perturb(Model):
         self.states = inputs["states"].view(2, -1).to(place.device)
         self.cells = [row[:length] for row, length in zip(self.tokens, task["lengths"])]
         self.layer, self.deletions = task["config"]["layers"] - 1, task["deletions"]
+        self.first = 1 if task["mode"] == "cls" else 0  # <cls> stands for the cell, and is not deleted
 
     def vectors(self, tokens):
         with self.place.autocast():
-            return self.model.hidden(tokens, torch.ones_like(tokens), self.layer).mean(1)
+            x = self.model.hidden(tokens, torch.ones_like(tokens), self.layer)
+            return x[:, 0] if self.first else x.mean(1)
 
     @torch.no_grad()
     def run(self):
@@ -282,7 +284,7 @@ class Perturb(Model):
         for cell in self.cells:
             whole = cosines(self.vectors(cell[None]))
             places = torch.arange(len(cell))
-            copies = torch.stack([cell[places != i] for i in range(min(len(cell), self.deletions))])
+            copies = torch.stack([cell[places != i] for i in range(self.first, min(len(cell), self.first + self.deletions))])
             for batch in copies.split(BATCH):
                 shifts.append(cosines(self.vectors(batch)) - whole)
         self.place.wait()

@@ -34,13 +34,15 @@ export interface Train {
   readonly lengths: readonly number[];
 }
 
-/** Genes of every cell deleted, one at a time: how far each deletion shifts the cell to two states. A cell is the mean of its genes in the second last layer. */
+/** Genes of every cell deleted, one at a time: how far each deletion shifts the cell to two states. A cell is, in the second last layer, the mean of its genes or its first place. */
 export interface Perturb {
   readonly kind: "perturb";
   readonly config: Config;
   readonly lengths: readonly number[];
   /** Deletions in each cell: its first genes. */
   readonly deletions: number;
+  /** `cls`: cells begin with <cls>, which stands for them and is not deleted. */
+  readonly mode: "cell" | "cls";
 }
 
 export type Task = Matmul | Mix | Encode | Train | Perturb;

@@ -98,7 +98,7 @@ const deletions = (cells: readonly ArrayLike<number>[], each: number): Work => {
   return {
     title: `perturb V1-10M: ${what} of each of 5 cells of pbmc3k (${range}) deleted, shifts to two states, 2 threads`,
     long: !Number.isFinite(each),
-    task: { kind: "perturb", config: V1, lengths, deletions: Number.isFinite(each) ? each : V1.length },
+    task: { kind: "perturb", config: V1, lengths, deletions: Number.isFinite(each) ? each : V1.length, mode: "cell" },
     cells,
     entrants: [
       { name: OURS, opener: "ours", threads: 2 },
