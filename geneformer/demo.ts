@@ -87,7 +87,20 @@ const deleted = geneformer(
   "--device",
   "cpu",
   "--out",
-  `${OUT}/deletions.csv`,
+  `${OUT}/deletions`,
+);
+const tabled = geneformer("stats", `${OUT}/deletions`, "--out", `${OUT}/deletions.csv`);
+geneformer("stats", `${OUT}/deletions`, "--mode", "effects", "--out", `${OUT}/effects.csv`);
+geneformer(
+  "plot",
+  "shifts",
+  `${OUT}/effects.csv`,
+  "--min-cells",
+  "5",
+  "--title",
+  "Genes by what deleting them does",
+  "--out",
+  `${OUT}/effects.svg`,
 );
 
 // ---- pictures ------------------------------------------------------------------------------
@@ -131,8 +144,8 @@ process.stdout.write(`
 What came out (${((performance.now() - began) / 1000).toFixed(0)} s):
   held-out loss          ${fixed(trained.heldOutLoss)} nats; guessing by how common a gene is gives ${fixed(trained.unigram)}, by its rank ${fixed(trained.rank)}
   embeddings             the ten nearest cells name a cell's type right for ${(100 * share.accuracy).toFixed(1)} % (the commonest type is ${(100 * share.majority).toFixed(1)} %)
-  deletions              ${deleted.deletions} in six cells, of ${deleted.genes} genes; among genes of three cells or more these move a cell most (1 is unmoved):
+  deletions              ${deleted.pairs} in ${deleted.cells} cells, of ${tabled.rows} genes; among genes of three cells or more these move a cell most (1 is unmoved):
 ${strongest.map((row) => `                           ${row[2].padEnd(10)} ${Number(row[4]).toFixed(5)} in ${row[7]} cells`).join("\n")}
-  pictures               ${OUT}/loss.svg, ${OUT}/embeddings.svg
-  files                  ${OUT}/cells.h5ad, cells.network.json, dictionary/, cells.dataset/, model/, embeddings.csv, deletions.csv
+  pictures               ${OUT}/loss.svg, ${OUT}/embeddings.svg, ${OUT}/effects.svg
+  files                  ${OUT}/cells.h5ad, cells.network.json, dictionary/, cells.dataset/, model/, embeddings.csv, deletions/, deletions.csv, effects.csv
 `);
