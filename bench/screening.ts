@@ -3,6 +3,7 @@
  * then ranks beside exact ones on a trained model (by default the one that `bench:truth` leaves), with states and without.
  */
 
+import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { type Config, presets } from "../geneformer/config.ts";
@@ -27,7 +28,8 @@ import { Key } from "../src/key.ts";
 import { meanInterval } from "./truth/bootstrap.ts";
 import { type Answers, type Figure, save, textTable } from "./truth/report.ts";
 
-const FOLDER = fileURLToPath(new URL("../out/truth", import.meta.url));
+const ROOT = fileURLToPath(new URL("../", import.meta.url));
+const FOLDER = join(ROOT, "out/truth");
 const { values: options } = parseArgs({
   options: {
     model: { type: "string", default: `${FOLDER}/model` },
@@ -57,7 +59,12 @@ const answer = (each: Answers) => {
 answer(await rates());
 for await (const each of ranks()) answer(each);
 if (options.save) {
-  const about = { title: "Screening beside exact perturbation", settings: { ...options, GENES, TIMED, EXACT, TOP }, lines: [description] };
+  const shown = { model: relative(ROOT, options.model), dataset: relative(ROOT, options.dataset) }; // a machine's own paths say nothing
+  const about = {
+    title: "Screening beside exact perturbation",
+    settings: { ...options, ...shown, GENES, TIMED, EXACT, TOP },
+    lines: [description],
+  };
   for (const file of save("screening", about, answers, {})) console.log(`wrote ${file}`);
 }
 process.exit(0);
