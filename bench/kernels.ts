@@ -211,12 +211,8 @@ const kernels: readonly Case[] = [
 // ---- whole passes --------------------------------------------------------------------------
 
 /** Operations of the products of a forward pass: what is in the layers, who looks at whom, and the head at the places asked for. */
-const passFlop = (lengths: readonly number[], places: number): number => {
-  const rows = lengths.reduce((a, b) => a + b, 0);
-  const pairs = lengths.reduce((sum, length) => sum + length * length, 0);
-  const linear = 2 * rows * (4 * width * width + 2 * width * inner);
-  return config.layers * (linear + 4 * pairs * width) + 2 * places * width * (width + vocabulary);
-};
+const passFlop = (lengths: readonly number[], places: number): number =>
+  lengths.reduce((sum, length) => sum + flopOf(config, config.layers, length), 2 * places * width * (width + vocabulary));
 
 const whole = (lengths: number[], step: boolean): Case => ({
   name: `${step ? "training step" : "encoder forward"} V1-10M ${lengths.join("+")}`,

@@ -2,10 +2,11 @@
 
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { cpus, tmpdir, totalmem } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { commit, machine, today } from "./circumstances.ts";
 import { curve } from "./peers/curve.ts";
 import { disturbance } from "./peers/disturbance.ts";
 import { commandOf, findTorch, inProcess, newest, here as thisNode } from "./peers/process.ts";
@@ -114,18 +115,4 @@ function save(sections: readonly Section[]): void {
   writeFileSync(`${name}.md`, markdown(sections, circumstances));
   writeFileSync(`${name}.json`, json(sections, circumstances));
   console.log(`wrote ${name}.md and .json`);
-}
-
-function today(): string {
-  return new Date().toISOString().slice(0, 10);
-}
-
-function machine(): string {
-  const all = cpus();
-  return `${all.length} cores of ${all[0].model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB, ${process.platform} ${process.arch}`;
-}
-
-function commit(): string {
-  const git = (...args: string[]) => execFileSync("git", args, { cwd: here, encoding: "utf8" }).trim();
-  return `${git("rev-parse", "--short", "HEAD")}${git("status", "--porcelain", "--untracked-files=no") ? " and changes" : ""}`;
 }

@@ -48,7 +48,7 @@ export {
 export { type ScreenOptions, screen } from "./perturb/screen.ts";
 export { readStates, type StateOptions, stateEmbeddings, writeStates } from "./perturb/states.ts";
 export { type Action, type Round, type Step, type TreatOptions, type Trial, treat } from "./perturb/treat.ts";
-export { recallOf, screenAndVerify, smoothness, spearman, type Verification, type VerifyOptions } from "./perturb/verify.ts";
+export { recallOf, screenAndVerify, smoothness, type Verification, type VerifyOptions } from "./perturb/verify.ts";
 export * from "./plot.ts";
 export * from "./pretrain.ts";
 export * from "./run.ts";
@@ -62,7 +62,7 @@ export {
   simulate,
 } from "./simulate.ts";
 export { type EffectOptions, matchedEffects, type Pairs } from "./stats/effects.ts";
-export { falseDiscoveryRates, rankSum, Sorted } from "./stats/ranks.ts";
+export { falseDiscoveryRates, rankSum, Sorted, spearman } from "./stats/ranks.ts";
 export { type Interval, intervals, type Statistic, signFlips } from "./stats/resample.ts";
 export { auroc } from "./stats/roc.ts";
 export {

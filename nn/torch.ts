@@ -43,7 +43,7 @@ export class StorageClass extends External {
 }
 
 /** Values in one entry of the archive; several tensors may look at them. */
-class Storage extends External {
+export class Storage extends External {
   readonly what = "a storage";
   readonly dtype: SafeDtype;
   readonly length: number;

@@ -40,9 +40,6 @@ const product = (side: number): CardWork => ({
   rate: (ms) => share((2 * side ** 3) / ms / 1e9),
 });
 
-/** Operations of a token in the products of the layers, attention apart; three times as many with the way back. */
-const perToken = ({ layers, width, inner }: Config) => layers * (8 * width * width + 4 * width * inner);
-
 const model = (
   kind: "train" | "encode",
   name: string,
@@ -52,8 +49,8 @@ const model = (
 ): CardWork => {
   const lengths = cells.map(({ length }) => length);
   const tokens = lengths.reduce((a, b) => a + b, 0);
-  const squares = lengths.reduce((sum, length) => sum + length * length, 0);
-  const flop = (kind === "train" ? 3 : 1) * (tokens * perToken(config) + 4 * config.layers * config.width * squares);
+  // Three times as many with the way back.
+  const flop = (kind === "train" ? 3 : 1) * lengths.reduce((sum, length) => sum + flopOf(config, config.layers, length), 0);
   return {
     title: `${kind === "train" ? "pretraining step" : "embedding"}, ${name}, ${lengths.length} real cells, ${tokens} tokens`,
     task: { kind, config, lengths },

@@ -1,9 +1,8 @@
 /** What the benches of truth print and keep: tables of figures with their intervals, and where and when they were taken. */
 
-import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
-import { cpus, totalmem } from "node:os";
 import { fileURLToPath } from "node:url";
+import { commit, machine, today } from "../circumstances.ts";
 import type { Interval } from "./bootstrap.ts";
 
 export type Figure = Interval | number | string;
@@ -18,18 +17,6 @@ export interface Answers {
 }
 
 const results = fileURLToPath(new URL("../results/", import.meta.url));
-
-/** Where and when. */
-export function circumstances(): Readonly<Record<"date" | "commit" | "machine" | "node", string>> {
-  const git = (...args: string[]) => execFileSync("git", args, { cwd: results, encoding: "utf8" }).trim();
-  const all = cpus();
-  return {
-    date: new Date().toISOString().slice(0, 10),
-    commit: `${git("rev-parse", "--short", "HEAD")}${git("status", "--porcelain", "--untracked-files=no") ? " and changes" : ""}`,
-    machine: `${all.length} cores of ${all[0].model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB, ${process.platform} ${process.arch}`,
-    node: process.version,
-  };
-}
 
 const digits = (value: number): string =>
   Number.isNaN(value) ? "-" : value !== 0 && Math.abs(value) < 0.001 ? value.toExponential(1) : value.toFixed(3);
@@ -68,14 +55,14 @@ export function save(
   answers: readonly Answers[],
   pictures: Readonly<Record<string, string>>,
 ): string[] {
-  const where = circumstances();
-  const { date, commit, machine, node } = where;
+  const where = { date: today(), commit: commit(), machine: machine(), node: process.version };
+  const { date, node } = where;
   const files: [string, string][] = [
     [
       `${name}-${date}.md`,
       [
         `# ${about.title}`,
-        `${machine}; ${date}; commit ${commit}; Node ${node}`,
+        `${where.machine}; ${date}; commit ${where.commit}; Node ${node}`,
         ...about.lines,
         ...answers.map(markdownTable),
         ...Object.keys(pictures).map((word) => `![${word}](${name}-${word}-${date}.svg)`),

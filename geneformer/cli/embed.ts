@@ -6,7 +6,7 @@ import { refuseOverwrite, writeLines } from "../files.ts";
 import { VOTERS, vote } from "../neighbors.ts";
 import { csvLines, type Field, single } from "../table.ts";
 import { calibration, type Define, device, ending, examples, force, integer, list, out, precision } from "./command.ts";
-import { type ModelOptions, openDevice, openModel, TOKENS_PER_BATCH } from "./model.ts";
+import { dictionary, layer, type ModelOptions, openDevice, openModel, tokensPerBatch } from "./model.ts";
 import { count } from "./terminal.ts";
 
 interface Options extends ModelOptions {
@@ -19,7 +19,7 @@ export const command: Define = (program, context) => {
   program
     .argument("<dataset>", "a .dataset folder of tokenized cells")
     .requiredOption("--model <folder>", "config.json and model.safetensors, as Hugging Face keeps them")
-    .option("--layer <number>", "0 the last layer, -1 the one before it, and so on", integer(-1000, 0), -1)
+    .addOption(layer())
     .addOption(
       new Option("--mode <name>", "mean over genes, or the <cls> token (default: cls where cells have one, else cell)").choices([
         "cell",
@@ -37,8 +37,8 @@ export const command: Define = (program, context) => {
         .choices(["longest", "dataset"])
         .default("longest"),
     )
-    .option("--dictionary <folder>", "the dictionary of the cells, where neither dataset nor model has one beside it")
-    .option("--tokens-per-batch <number>", "tokens that run together at most", integer(1), TOKENS_PER_BATCH)
+    .addOption(dictionary())
+    .addOption(tokensPerBatch())
     .addOption(device())
     .addOption(precision())
     .addOption(

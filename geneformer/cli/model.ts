@@ -1,5 +1,6 @@
 /** What commands that run a model on cells share: the device, the model, the cells, and whether they belong together. */
 
+import { Option } from "commander";
 import { calibrate, fileStore } from "../../src/calibrate.ts";
 import { choose, type Device, type DeviceName, use } from "../../src/device.ts";
 import { modelVocabulary, type ReadOptions, readModel } from "../checkpoint.ts";
@@ -8,7 +9,7 @@ import { readVocabulary, type Vocabulary } from "../data/vocabulary.ts";
 import { type EmbeddingMode, type Ends, endsOf } from "../embed.ts";
 import type { Geneformer } from "../model.ts";
 import type { Precision } from "../pretrain.ts";
-import type { Context } from "./command.ts";
+import { type Context, integer } from "./command.ts";
 
 /** The options of every command that opens a device. */
 export interface DeviceOptions {
@@ -99,5 +100,17 @@ function* rowsOf(dataset: Dataset): Generator<ArrayLike<number>> {
 const sameTokens = (a: Vocabulary, b: Vocabulary): boolean =>
   a.size === b.size && [...a.tokens].every(([word, token]) => b.tokens.get(word) === token);
 
+/** `--layer`, whose output is read. */
+export const layer = (): Option =>
+  new Option("--layer <number>", "0 the last layer, -1 the one before it, and so on").argParser(integer(-1000, 0)).default(-1);
+
+/** `--dictionary`, what tokens are called. */
+export const dictionary = (): Option =>
+  new Option("--dictionary <folder>", "the dictionary of the cells, where neither dataset nor model has one beside it");
+
 /** Where the tokens of a batch end by default: fits a laptop's memory, and fills a small GPU. */
 export const TOKENS_PER_BATCH = 8192;
+
+/** `--tokens-per-batch`, which memory sets. */
+export const tokensPerBatch = (): Option =>
+  new Option("--tokens-per-batch <number>", "tokens that run together at most").argParser(integer(1)).default(TOKENS_PER_BATCH);

@@ -15,8 +15,8 @@ import { type Cells, memoryOf, type Plan, paceOf, planOf, refuseRun, runPerturba
 import { writeStates } from "../perturb/states.ts";
 import { screenAndVerify, smoothness } from "../perturb/verify.ts";
 import { type Context, calibration, type Define, device, examples, force, integer, out, precision, Stopped } from "./command.ts";
-import { type ModelOptions, openDevice, openModel, TOKENS_PER_BATCH } from "./model.ts";
-import { cellsOf, genesOf, type StateOptions, stateOptions, statesOf } from "./states.ts";
+import { dictionary, layer, type ModelOptions, openDevice, openModel, tokensPerBatch } from "./model.ts";
+import { cellsOf, genesOf, mode as modeOption, type StateOptions, stateOptions, statesOf } from "./states.ts";
 import { correlation, count, duration, figure, megabytes, type Progress } from "./terminal.ts";
 
 interface Options extends ModelOptions, StateOptions {
@@ -56,17 +56,12 @@ export const command: Define = (program, context) => {
     )
     .addOption(new Option("--as <how>", "a list one gene at a time, or all together").choices(["each", "group"]).default("each"))
     .option("--anchor <gene>", "perturb each gene together with this one, too: effects of both alone and of the pair")
-    .addOption(
-      new Option(
-        "--mode <name>",
-        "what stands for a cell: the mean of its genes, or its <cls> token (default: cls where cells have one, else cell)",
-      ).choices(["cell", "cls"]),
-    )
-    .option("--layer <number>", "0 the last layer, -1 the one before it, and so on", integer(-1000, 0), -1)
+    .addOption(modeOption())
+    .addOption(layer())
     .option("--affected", "also how far every other gene moves: a row for each pair of genes of a cell", false);
   stateOptions(program)
-    .option("--dictionary <folder>", "the dictionary of the cells, where neither dataset nor model has one beside it")
-    .option("--tokens-per-batch <number>", "tokens that run together at most", integer(1), TOKENS_PER_BATCH)
+    .addOption(dictionary())
+    .addOption(tokensPerBatch())
     .option(
       "--tokens-per-shard <number>",
       "tokens between two files of results: what a break can cost (default: a million, with --affected a quarter of it)",
@@ -138,7 +133,7 @@ export const command: Define = (program, context) => {
         },
       };
       if (options.screen) {
-        await screened({ model, cells, perturbation, measure, plan, identity, tokensPerShard }, options, vocabulary, context);
+        await screened({ model, cells, perturbation, measure, plan, longest, identity, tokensPerShard }, options, vocabulary, context);
         on.close();
         return;
       }
@@ -191,13 +186,12 @@ export async function pointsOf(model: Geneformer, longest: number, asked: number
 
 /** `--screen`: estimates of all, exact passes for some. */
 async function screened(
-  { model, cells, perturbation, measure, plan, identity, tokensPerShard }: Screened,
+  { model, cells, perturbation, measure, plan, longest, identity, tokensPerShard }: Screened,
   { out, resume, force, verify, points: asked, directions }: Options,
   vocabulary: Vocabulary | null,
   context: Context,
 ): Promise<void> {
   if (measure.affected) throw new Error("--screen: it is of cells; leave --affected to exact runs");
-  const longest = cells.rows.reduce((most, row) => Math.max(most, cells.tokens(row).length), 0);
   const points = await pointsOf(model, longest, asked, context);
   let bar: Progress | null = null;
   const onStage = (stage: "screen" | "verify") => {
@@ -231,6 +225,8 @@ interface Screened {
   readonly perturbation: Perturbation;
   readonly measure: Measure;
   readonly plan: Plan;
+  /** Tokens of the longest cell. */
+  readonly longest: number;
   readonly identity: Readonly<Record<string, unknown>>;
   readonly tokensPerShard: number;
 }

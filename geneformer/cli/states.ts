@@ -1,6 +1,6 @@
 /** What commands that move cells between states share: which cells, from which state to which, and which genes. */
 
-import { type Command, InvalidArgumentError } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { geneTokens, tokensOf } from "../data/names.ts";
 import type { Vocabulary } from "../data/vocabulary.ts";
 import { longestFirst } from "../embed.ts";
@@ -22,6 +22,13 @@ export interface StateOptions {
   filter: Map<string, string[]>;
   slice?: [number, number];
 }
+
+/** `--mode`, what stands for a cell. */
+export const mode = (): Option =>
+  new Option(
+    "--mode <name>",
+    "what stands for a cell: the mean of its genes, or its <cls> token (default: cls where cells have one, else cell)",
+  ).choices(["cell", "cls"]);
 
 /** Give a command those options. */
 export const stateOptions = (program: Command): Command =>

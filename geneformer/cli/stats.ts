@@ -3,9 +3,8 @@
 import { Option } from "commander";
 import { Key } from "../../src/key.ts";
 import { namesOf } from "../data/names.ts";
-import { parquetBytes, tableColumns } from "../data/parquet.ts";
 import { DICTIONARY, hasVocabulary, readVocabulary } from "../data/vocabulary.ts";
-import { refuseOverwrite, writeLines, writeWhole } from "../files.ts";
+import { refuseOverwrite } from "../files.ts";
 import { type Effects, type Results, readPairs, readResults } from "../perturb/results.ts";
 import { matchedEffects } from "../stats/effects.ts";
 import { FEWEST_RESAMPLES } from "../stats/resample.ts";
@@ -19,8 +18,9 @@ import {
   mixtureModel,
   versusNull,
 } from "../stats/tables.ts";
-import { csvLines, type Table } from "../table.ts";
+import type { Table } from "../table.ts";
 import { type Define, ending, examples, force, integer, out, seed } from "./command.ts";
+import { writeTable } from "./table.ts";
 import { count } from "./terminal.ts";
 
 const MODES = ["goal-state-shift", "vs-null", "mixture-model", "aggregate-data", "aggregate-gene-shifts"] as const;
@@ -73,8 +73,7 @@ export const command: Define = (program, context) => {
       const vocabulary = options.dictionary || (await hasVocabulary(dictionary)) ? await readVocabulary(dictionary) : null;
       const made = options.mode === EFFECTS ? await effectsOf(run, options, vocabulary) : await upstreams(run, options, vocabulary);
       const { table, mode, pairs, more, said } = made;
-      if (options.out.endsWith(".csv")) await writeLines(options.out, csvLines(table.columns, table.rows, table.index), options);
-      else await writeWhole(options.out, await parquetBytes(tableColumns(table)), options);
+      await writeTable(options.out, table, options);
       context.report(
         { out: options.out, mode, pairs, rows: table.rows.length, ...more },
         `${mode}: ${count(table.rows.length)} rows of ${count(pairs)} pairs of a gene and a cell`,

@@ -3,15 +3,15 @@
 import { Option } from "commander";
 import { Key } from "../../src/key.ts";
 import { namesOf } from "../data/names.ts";
-import { parquetBytes, tableColumns } from "../data/parquet.ts";
-import { refuseOverwrite, writeLines, writeWhole } from "../files.ts";
+import { refuseOverwrite } from "../files.ts";
 import type { Measure } from "../perturb/exact.ts";
 import { type Action, type Round, type Step, treat } from "../perturb/treat.ts";
-import { csvLines, type Table } from "../table.ts";
+import type { Table } from "../table.ts";
 import { calibration, type Define, device, ending, examples, force, integer, out, precision, seed } from "./command.ts";
-import { type ModelOptions, openDevice, openModel, TOKENS_PER_BATCH } from "./model.ts";
+import { dictionary, layer, type ModelOptions, openDevice, openModel, tokensPerBatch } from "./model.ts";
 import { pointsOf } from "./perturb.ts";
-import { cellsOf, genesOf, type StateOptions, stateOptions, statesOf } from "./states.ts";
+import { cellsOf, genesOf, mode as modeOption, type StateOptions, stateOptions, statesOf } from "./states.ts";
+import { writeTable } from "./table.ts";
 import { correlation, count, figure, type Progress } from "./terminal.ts";
 
 interface Options extends ModelOptions, StateOptions {
@@ -39,16 +39,11 @@ export const command: Define = (program, context) => {
     .option("--genes <which>", "genes to try: vocabulary, all that the dictionary has; a list with commas between; or a file", "vocabulary")
     .option("--steps <number>", "genes of a treatment, at most: each is added to the best before it", integer(1, 10), 2)
     .option("--verify <number>", "treatments that exact passes try each round, and as many others for a null", integer(1), 50)
-    .addOption(
-      new Option(
-        "--mode <name>",
-        "what stands for a cell: the mean of its genes, or its <cls> token (default: cls where cells have one, else cell)",
-      ).choices(["cell", "cls"]),
-    )
-    .option("--layer <number>", "0 the last layer, -1 the one before it, and so on", integer(-1000, 0), -1);
+    .addOption(modeOption())
+    .addOption(layer());
   stateOptions(program)
-    .option("--dictionary <folder>", "the dictionary of the cells, where neither dataset nor model has one beside it")
-    .option("--tokens-per-batch <number>", "tokens that run together at most", integer(1), TOKENS_PER_BATCH)
+    .addOption(dictionary())
+    .addOption(tokensPerBatch())
     .option(
       "--points <number>",
       "points between ranks that screening averages over (default: 1, or 4 where positions are rough)",
@@ -115,8 +110,7 @@ export const command: Define = (program, context) => {
       const names = namesOf(vocabulary);
       const called = ({ action, gene }: Step) => `${action} ${names.symbol(gene) ?? names.id(gene) ?? gene}`;
       const table = tableOf(rounds, alternatives, called, rows.length);
-      if (options.out.endsWith(".csv")) await writeLines(options.out, csvLines(table.columns, table.rows, table.index), options);
-      else await writeWhole(options.out, await parquetBytes(tableColumns(table)), options);
+      await writeTable(options.out, table, options);
       const best = rounds.map(({ trials: [first] }) => first);
       const lines = rounds.map(({ trials: [first], screened, spearman }, i) => {
         const [low, high] = first.interval.map((end) => (end === null ? "?" : figure(end)));

@@ -81,9 +81,9 @@ function forward(
   const some = batch.some(({ probes }) => probes.length > 0);
   const probes = some ? streamOf(model, batch.map(({ probes }) => probes)) : null; // biome-ignore format: one line
   const both = segments(batch.map(({ cell, probes }) => cell.length + probes.length));
-  const order = orderOf(batch);
+  const order = probes && orderOf(batch);
   /** Rows of cells and of their probes, cell after cell. */
-  const join = (x: Tensor, p: Tensor | null) => (p ? gather(concat([x, p]), order) : x);
+  const join = (x: Tensor, p: Tensor | null) => (p && order ? gather(concat([x, p]), order) : x);
   /** What is made of probes, off the tape. */
   const aside = <T>(f: (stream: Stream) => T): T | null => probes && onTape(null, () => f(probes));
 

@@ -3,7 +3,7 @@
 import { type Allowed, External, type Pickled, readPickle } from "../../nn/pickle.ts";
 import { bytesOf, type SafeDtype, type SafeTensor } from "../../nn/safetensors.ts";
 import { bytesSource } from "../../nn/source.ts";
-import { openTorch, STORAGES, StorageClass, TorchTensor } from "../../nn/torch.ts";
+import { openTorch, STORAGES, Storage, StorageClass, TorchTensor } from "../../nn/torch.ts";
 import { isZip } from "../../nn/zip.ts";
 import { type Shape, show } from "../../src/shape.ts";
 
@@ -77,9 +77,8 @@ const naturals = (list: unknown): list is number[] => Array.isArray(list) && lis
 /** What torch._load_from_bytes would make of a storage's bytes: a zip archive, or, as torch itself pickles storages, its format before 1.6. */
 async function contentsOf(bytes: Uint8Array): Promise<{ dtype: SafeDtype; bytes: Uint8Array }> {
   if (!isZip(bytes)) return olderStorage(bytes);
-  const held = (await openTorch(bytesSource(bytes, "a storage"))) as Partial<Claimed> & { read?: () => Promise<Uint8Array> };
-  if (held?.what !== "a storage" || !held.dtype || !held.read)
-    throw new Error("pickle: where a tensor's storage should be there is something else");
+  const held = await openTorch(bytesSource(bytes, "a storage"));
+  if (!(held instanceof Storage)) throw new Error("pickle: where a tensor's storage should be there is something else");
   return { dtype: held.dtype, bytes: await held.read() };
 }
 

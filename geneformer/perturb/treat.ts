@@ -8,7 +8,8 @@
 
 import type { Key } from "../../src/key.ts";
 import type { Geneformer } from "../model.ts";
-import { falseDiscoveryRates } from "../stats/ranks.ts";
+import { presenceOf } from "../stats/presence.ts";
+import { falseDiscoveryRates, spearman } from "../stats/ranks.ts";
 import { type Interval, intervals } from "../stats/resample.ts";
 import { mean } from "../stats/tables.ts";
 import { type Edit, genesOf } from "./edit.ts";
@@ -16,7 +17,6 @@ import { type Measure, perturb, type Subject } from "./exact.ts";
 import { editsOf, unitsOf } from "./plan.ts";
 import type { Cells } from "./run.ts";
 import { screen } from "./screen.ts";
-import { spearman } from "./verify.ts";
 
 /** What can be done to a gene. */
 export type Action = "overexpress" | "delete";
@@ -248,19 +248,16 @@ async function tryExactly(
 }
 
 /** How common genes are in cells, and how high they stand: places in a plane, in which genes that are alike are near. */
-function nearness({ rows, tokens }: Cells, { ends }: Measure): (gene: number) => readonly [share: number, rank: number] {
-  const seen = new Map<number, [count: number, rank: number]>();
-  for (const row of rows) {
-    const cell = tokens(row);
-    const [first, end] = genesOf(cell.length, ends);
-    for (let place = first; place < end; place++) {
-      const [count, rank] = seen.get(cell[place]) ?? [0, 0];
-      seen.set(cell[place], [count + 1, rank + (place - first) / (end - first)]);
-    }
-  }
+function nearness({ rows, tokens }: Cells, { ends }: Measure): (gene: number) => readonly [rate: number, rank: number] {
+  const known = presenceOf(
+    rows.map((row): number[] => {
+      const cell = tokens(row);
+      return Array.prototype.slice.call(cell, ...genesOf(cell.length, ends));
+    }),
+  );
   return (gene) => {
-    const [count, rank] = seen.get(gene) ?? [0, 0];
-    return [count / rows.length, count === 0 ? 1 : rank / count]; // a gene that no cell has stands behind all
+    const { rate, rank } = known.get(gene) ?? { rate: 0, rank: 1 }; // a gene that no cell has stands behind all
+    return [rate, rank];
   };
 }
 

@@ -2,7 +2,7 @@
 
 import { Key } from "../../src/key.ts";
 import type { Geneformer } from "../model.ts";
-import { Sorted } from "../stats/ranks.ts";
+import { spearman } from "../stats/ranks.ts";
 import { mean } from "../stats/tables.ts";
 import { cosineOf, type Measure } from "./exact.ts";
 import type { Perturbation } from "./plan.ts";
@@ -48,24 +48,6 @@ export interface Verification {
   /** Pairs a second of each. */
   readonly screenRate: number;
   readonly verifyRate: number;
-}
-
-/** Ranks of values from 0, equal ones sharing the mean of theirs. */
-function ranksOf(values: readonly number[]): number[] {
-  const sorted = new Sorted(values);
-  return values.map((value) => {
-    const [below, atMost] = sorted.around(value);
-    return (below + atMost - 1) / 2;
-  });
-}
-
-/** Spearman's rank correlation; NaN where there is no order. */
-export function spearman(a: readonly number[], b: readonly number[]): number {
-  const [x, y] = [ranksOf(a), ranksOf(b)];
-  const [mx, my] = [mean(x), mean(y)];
-  const product = (u: readonly number[], mu: number, v: readonly number[], mv: number) =>
-    u.reduce((sum, value, i) => sum + (value - mu) * (v[i] - mv), 0);
-  return product(x, mx, y, my) / Math.sqrt(product(x, mx, x, mx) * product(y, my, y, my));
 }
 
 /**

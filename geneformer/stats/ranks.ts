@@ -87,3 +87,20 @@ export function falseDiscoveryRates(ps: ArrayLike<number>): Float64Array {
   }
   return rates;
 }
+
+/** Ranks of values from 0, equal ones sharing the mean of theirs. */
+function ranksOf(values: readonly number[]): number[] {
+  const sorted = new Sorted(values);
+  return values.map((value) => {
+    const [below, atMost] = sorted.around(value);
+    return (below + atMost - 1) / 2;
+  });
+}
+
+/** Spearman's rank correlation; NaN where there is no order. */
+export function spearman(a: readonly number[], b: readonly number[]): number {
+  const [x, y] = [ranksOf(a), ranksOf(b)];
+  const middle = (a.length - 1) / 2; // the mean rank, whatever is equal
+  const product = (u: readonly number[], v: readonly number[]) => u.reduce((sum, rank, i) => sum + (rank - middle) * (v[i] - middle), 0);
+  return product(x, y) / Math.sqrt(product(x, x) * product(y, y));
+}

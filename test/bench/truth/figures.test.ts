@@ -5,11 +5,12 @@ import { describe, expect, test } from "vitest";
 import { bootstrap, meanInterval, meanOf } from "../../../bench/truth/bootstrap.ts";
 import { correlations, meanExpression } from "../../../bench/truth/expression.ts";
 import { INTERFERON_ALPHA, NAMED, RENAMED } from "../../../bench/truth/hallmark.ts";
-import { matched, presenceOf } from "../../../bench/truth/matched.ts";
+import { matched } from "../../../bench/truth/matched.ts";
 import { dots } from "../../../bench/truth/picture.ts";
 import { cosineWithout, frozen, type Predicted, thawed, truths } from "../../../bench/truth/predicted.ts";
 import { markdownTable, shown, textTable } from "../../../bench/truth/report.ts";
 import { trueEffects } from "../../../geneformer/effects.ts";
+import { presenceOf } from "../../../geneformer/stats/presence.ts";
 import { Key } from "../../../src/key.ts";
 
 describe("an interval", () => {

@@ -13,7 +13,8 @@ import { editsOf, type Perturbation, unitsOf } from "../../../geneformer/perturb
 import { readResults } from "../../../geneformer/perturb/results.ts";
 import { type RunOptions, readRun } from "../../../geneformer/perturb/run.ts";
 import { screen } from "../../../geneformer/perturb/screen.ts";
-import { recallOf, screenAndVerify, smoothness, spearman } from "../../../geneformer/perturb/verify.ts";
+import { recallOf, screenAndVerify, smoothness } from "../../../geneformer/perturb/verify.ts";
+import { spearman } from "../../../geneformer/stats/ranks.ts";
 import { type Hook, withHooks } from "../../../nn/hooks.ts";
 import { Key } from "../../../src/key.ts";
 import { tensor } from "../../../src/tensor.ts";
@@ -237,11 +238,4 @@ test("recall: the share of the strongest that was found, others standing for tho
       expect(recallOf(top, rest, rest.length)).toBeCloseTo(top.filter((value) => strongest.includes(value)).length / top.length, 12);
     }),
   );
-});
-
-test("Spearman's correlation: of ranks, equal values sharing theirs", () => {
-  expect(spearman([1, 2, 3, 4], [10, 20, 30, 1000])).toBeCloseTo(1, 12);
-  expect(spearman([1, 2, 3], [3, 2, 1])).toBeCloseTo(-1, 12);
-  expect(spearman([1, 2, 2, 3], [1, 3, 2, 4])).toBeCloseTo(0.9486832980505138, 12); // scipy.stats.spearmanr
-  expect(spearman([1, 1], [1, 2])).toBeNaN();
 });

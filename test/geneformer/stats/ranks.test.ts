@@ -2,7 +2,7 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { erfc, falseDiscoveryRates, rankSum, Sorted, twoSided } from "../../../geneformer/stats/ranks.ts";
+import { erfc, falseDiscoveryRates, rankSum, Sorted, spearman, twoSided } from "../../../geneformer/stats/ranks.ts";
 
 test.each([
   [0, 1],
@@ -88,4 +88,11 @@ describe("falseDiscoveryRates", () => {
       0.025, 0.05, 0.05, 0.025, 0.5,
     ]);
   });
+});
+
+test("Spearman's correlation: of ranks, equal values sharing theirs", () => {
+  expect(spearman([1, 2, 3, 4], [10, 20, 30, 1000])).toBeCloseTo(1, 12);
+  expect(spearman([1, 2, 3], [3, 2, 1])).toBeCloseTo(-1, 12);
+  expect(spearman([1, 2, 2, 3], [1, 3, 2, 4])).toBeCloseTo(0.9486832980505138, 12); // scipy.stats.spearmanr
+  expect(spearman([1, 1], [1, 2])).toBeNaN();
 });
