@@ -18,14 +18,13 @@ import {
   tokensOf,
   unitsOf,
 } from "../geneformer/index.ts";
-import { type Presence, presenceOf } from "../geneformer/stats/presence.ts";
+import { matched, type Presence, presenceOf } from "../geneformer/stats/presence.ts";
 import { open } from "../src/device.ts";
 import { Key } from "../src/key.ts";
 import { bootstrap } from "./truth/bootstrap.ts";
 import { meanExpression } from "./truth/expression.ts";
 import { INTERFERON_ALPHA, NAMED, RENAMED } from "./truth/hallmark.ts";
 import { KANG, kang } from "./truth/kang.ts";
-import { matched } from "./truth/matched.ts";
 import { small, trained, untrained } from "./truth/model.ts";
 import { dots } from "./truth/picture.ts";
 import { type Answers, type Figure, save, textTable } from "./truth/report.ts";

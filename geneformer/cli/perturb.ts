@@ -114,8 +114,9 @@ export const command: Define = (program, context) => {
 
       const { resume, force, tokensPerShard = affected ? TOKENS_PER_SHARD / 4 : TOKENS_PER_SHARD } = options;
       const plan = planOf(cells, perturbation, measure, model.config, tokensPerShard);
-      const longest = rows.reduce((most, row) => Math.max(most, dataset.lengths[row]), 0);
-      const seconds = plan.flop / (await paceOf(model, dataset.tokens(rows[0]), measure));
+      const largest = rows.reduce((a, b) => (dataset.lengths[b] > dataset.lengths[a] ? b : a));
+      const longest = dataset.lengths[largest];
+      const seconds = plan.flop / (await paceOf(model, dataset.tokens(largest), measure));
       const cost = `${count(plan.passes)} forward passes of ${count(plan.tokens / plan.passes)} tokens, ${figure(plan.flop / 1e12)} TFLOP, about ${duration(seconds)} on ${on.name}`;
       context.say(
         `${count(plan.pairs)} pairs of a gene and a cell in ${count(plan.cells)} cells: ${options.screen ? "done exactly, " : ""}${cost}, ${megabytes(memoryOf(model, measure, longest))} beside the model`,
@@ -191,7 +192,6 @@ async function screened(
   vocabulary: Vocabulary | null,
   context: Context,
 ): Promise<void> {
-  if (measure.affected) throw new Error("--screen: it is of cells; leave --affected to exact runs");
   const points = await pointsOf(model, longest, asked, context);
   let bar: Progress | null = null;
   const onStage = (stage: "screen" | "verify") => {
@@ -234,6 +234,8 @@ interface Screened {
 /** What is to be done, with genes as tokens. */
 async function perturbationOf(options: Options, vocabulary: Vocabulary | null): Promise<Perturbation> {
   const { type, by, as, anchor, upstreamQuirks: quirks } = options;
+  if (options.screen && (options.affected || as === "group" || anchor))
+    throw new Error("--screen: it is of cells, a gene at a time; leave --affected, --as group and --anchor to exact runs");
   if (["all", "vocabulary"].includes(options.genes) && as === "group") throw new Error("--as group: a group is a list; give --genes");
   if (anchor && (as === "group" || options.affected))
     throw new Error("--anchor: pairs are perturbed one after the other, whole cells alone; leave --as group and --affected out");

@@ -4,7 +4,7 @@ import { exists } from "../files.ts";
 import type { Pairs } from "../stats/effects.ts";
 import { CELL, type GeneShifts, Moments } from "../stats/tables.ts";
 import { cellOf, type Entries, type Entry, readEntries, readEntryFiles, writeEntries } from "./pickles.ts";
-import { effectColumns, GROUP, type Run, readRun, shardRows } from "./run.ts";
+import { effectColumns, GROUP, type Run, readRun, shardColumns } from "./run.ts";
 
 /** Effects of one state, or, without states, cosines. */
 export interface Effects {
@@ -58,17 +58,14 @@ async function ofRun(run: Run): Promise<Results> {
   const states = run.states.length > 0 ? run.states : [""];
   const columns = effectColumns(run.states, anchored);
   const effects = new Map(states.map((state) => [state, none()]));
-  for await (const rows of shardRows(run, "pairs")) {
-    const genes = rows.get("gene") ?? [];
-    const values = columns.map((name) => rows.get(name) ?? []) as readonly (readonly number[])[];
-    for (const [i, gene] of (genes as number[]).entries())
+  for await (const [genes, ...values] of shardColumns(run, "pairs", ["gene", ...columns]))
+    for (const [i, gene] of genes.entries())
       for (const [s, state] of states.entries()) {
         const into = effects.get(state) ?? none();
         if (anchored) put(into.pairs, gene, [values[3 * s][i], values[3 * s + 1][i], values[3 * s + 2][i]]);
         else if (gene === GROUP) into.group.push(values[s][i]);
         else put(into.genes, gene, values[s][i]);
       }
-  }
   const { genes, as } = run.perturbation;
   return {
     ...{
@@ -85,10 +82,8 @@ async function affectedOf(run: Run, effects: Effects | undefined): Promise<GeneS
   const shifts: Network = new Map();
   for (const [gene, values] of effects?.genes ?? []) for (const value of values) momentsOf(shifts, gene, CELL).add(value);
   if (run.affected)
-    for await (const rows of shardRows(run, "genes")) {
-      const [genes, affected, cosines] = ["gene", "affected", "cosine"].map((name) => rows.get(name) as readonly number[]);
+    for await (const [genes, affected, cosines] of shardColumns(run, "genes", ["gene", "affected", "cosine"]))
       for (const [i, gene] of genes.entries()) momentsOf(shifts, gene, affected[i]).add(cosines[i]);
-    }
   return shifts;
 }
 
@@ -155,19 +150,15 @@ async function pairsOfRun(run: Run, asked: string | undefined): Promise<RunPairs
   const column = effectColumns(run.states, false)[goal === null ? 0 : run.states.indexOf(goal)];
   const [cells, genes, ranks] = [0, 1, 2].map(() => new Int32Array(plan.pairs));
   const values = new Float64Array(plan.pairs);
-  let [at, ranked] = [0, true];
-  for await (const rows of shardRows(run, "pairs")) {
-    const [cell, gene, value] = ["cell", "gene", column].map((name) => (rows.get(name) ?? []) as number[]);
-    const rank = rows.get("rank") as number[] | undefined; // runs of earlier versions have none
-    if (at + cell.length > plan.pairs) throw new Error(`perturb: "${directory}" holds more than its ${plan.pairs} pairs; it is damaged`);
+  let at = 0;
+  for await (const [cell, gene, rank, value] of shardColumns(run, "pairs", ["cell", "gene", "rank", column])) {
     cells.set(cell, at);
     genes.set(gene, at);
-    ranks.set(rank ?? [], at);
+    ranks.set(rank, at);
     for (let i = 0; i < value.length; i++) values[at + i] = goal === null ? 1 - value[i] : value[i];
-    ranked &&= rank !== undefined;
     at += cell.length;
   }
-  return { goal, cells, genes, ranks: ranked ? ranks : null, values };
+  return { goal, cells, genes, ranks, values };
 }
 
 async function pairsOfPickles(directory: string, asked: string | undefined): Promise<RunPairs> {
@@ -217,15 +208,13 @@ export async function writePickles(run: Run, directory: string, prefix: string):
   await writeEntries(written[0], entries);
   if (run.affected) {
     const genes = new Map<string, { genes: number[]; affected: number; values: number[] }>();
-    for await (const rows of shardRows(run, "genes")) {
-      const [perturbed, others, cosines] = ["gene", "affected", "cosine"].map((column) => rows.get(column) as readonly number[]);
+    for await (const [perturbed, others, cosines] of shardColumns(run, "genes", ["gene", "affected", "cosine"]))
       for (const [i, gene] of perturbed.entries()) {
         const key = `${gene} ${others[i]}`;
         const entry = genes.get(key) ?? { genes: gene === GROUP ? [...group] : [gene], affected: others[i], values: [] };
         genes.set(key, entry);
         entry.values.push(cosines[i]);
       }
-    }
     written.push(name("gene"));
     await writeEntries(written[1], new Map([["", [...genes.values()]]]));
   }

@@ -113,23 +113,33 @@ export function memoryOf(model: Geneformer, { tokensPerBatch, layer }: Measure, 
   return needs(() => model.encode(streamOf(cells, model.config, { gradients: false }), { layers: hiddenOf(model.config, layer) })).bytes;
 }
 
-/** Multiplications and additions a second of perturbed copies of a cell, here and now: of a batch of them, after one that has everything compiled. */
+/** A pace is believed of a batch that takes so many seconds. */
+const LASTS = 1;
+
+/**
+ * Multiplications and additions a second of perturbed copies of a cell, here and now: of the start of the cell, and of more and more tokens until a batch is
+ * whole or lasts a second, so that a large model on a slow device is not kept waiting. Each size goes once before, as devices compile on the way.
+ */
 export async function paceOf(model: Geneformer, cell: ArrayLike<number>, measure: Measure): Promise<number> {
   const { config } = model;
-  const units = [...unitsOf(cell, measure.ends, { type: "delete", genes: "all" })].slice(
-    0,
-    Math.ceil(measure.tokensPerBatch / cell.length),
-  );
-  let flop = 0;
-  const batch = async (): Promise<number> => {
+  const layers = hiddenOf(config, measure.layer);
+  const batch = async (start: readonly number[], copies: number) => {
     const began = performance.now();
-    flop = flopOf(config, hiddenOf(config, measure.layer), cell.length);
-    for await (const { edit } of perturb(model, [{ row: 0, cell, edits: editsOf(cell, measure.ends, units, config.length) }], measure))
-      flop += flopOf(config, hiddenOf(config, measure.layer), edit.tokens.length, clsAlone(measure) ? 1 : edit.tokens.length);
-    return (performance.now() - began) / 1000;
+    const units = [...unitsOf(start, measure.ends, { type: "delete", genes: "all" })].slice(0, copies);
+    const edits = editsOf(start, measure.ends, units, config.length);
+    let flop = flopOf(config, layers, start.length);
+    for await (const { edit } of perturb(model, [{ row: 0, cell: start, edits }], measure))
+      flop += flopOf(config, layers, edit.tokens.length, clsAlone(measure) ? 1 : edit.tokens.length);
+    return { flop, seconds: (performance.now() - began) / 1000 };
   };
-  await batch();
-  return flop / (await batch());
+  const whole = Math.max(measure.tokensPerBatch, cell.length);
+  for (let tokens = Math.min(256, whole); ; tokens = Math.min(4 * tokens, whole)) {
+    const start: number[] = Array.prototype.slice.call(cell, 0, tokens);
+    const copies = Math.ceil(tokens / start.length);
+    await batch(start, copies);
+    const { flop, seconds } = await batch(start, copies);
+    if (seconds >= LASTS || tokens === whole) return flop / seconds;
+  }
 }
 
 /** By default a break costs no more than this: a minute or so on a cpu, seconds on a GPU. With affected genes a quarter, as there is a row for each. */
@@ -362,10 +372,24 @@ export async function readRun(directory: string): Promise<Run> {
   return run;
 }
 
-/** The rows of a run's pairs, or of the genes they affected, shard after shard. */
-export async function* shardRows(
+/**
+ * Columns of a run's pairs, or of the genes they affected, in the order asked for, shard after shard.
+ * @throws Error where a column is not there, or where there are not as many pairs as the run planned.
+ */
+export async function* shardColumns(
   run: Run,
   kind: "pairs" | "genes",
-): AsyncGenerator<ReadonlyMap<string, readonly (number | string | null)[]>> {
-  for (let shard = 0; shard < run.plan.shards; shard++) yield readParquet(await fileSource(`${run.directory}/${nameOf(kind, shard)}`));
+  names: readonly string[],
+): AsyncGenerator<readonly (readonly number[])[], void, undefined> {
+  const { directory, plan } = run;
+  let rows = 0;
+  for (let shard = 0; shard < plan.shards; shard++) {
+    const columns = await readParquet(await fileSource(`${directory}/${nameOf(kind, shard)}`), names);
+    rows += columns.get(names[0])?.length ?? 0;
+    if (kind === "pairs" && (rows > plan.pairs || (rows < plan.pairs && shard === plan.shards - 1)))
+      throw new Error(
+        `perturb: "${directory}" should hold ${plan.pairs} pairs, and holds ${rows} up to shard ${shard}; it is damaged: begin anew with --force`,
+      );
+    yield [...columns.values()] as number[][];
+  }
 }

@@ -8,7 +8,7 @@
 
 import type { Key } from "../../src/key.ts";
 import type { Geneformer } from "../model.ts";
-import { presenceOf } from "../stats/presence.ts";
+import { matched, type Presence, presenceOf } from "../stats/presence.ts";
 import { falseDiscoveryRates, spearman } from "../stats/ranks.ts";
 import { type Interval, intervals } from "../stats/resample.ts";
 import { mean } from "../stats/tables.ts";
@@ -100,6 +100,9 @@ interface Tried {
   readonly changed: number;
 }
 
+/** Of shifts to the goal and to the alternatives. */
+const scoreOf = ([to, ...away]: readonly number[]): number => to - (away.length > 0 ? mean(away) : 0);
+
 /**
  * Search for treatments, round after round; a round that finds nothing better than the one before is the last.
  * @param cells those to treat.   @param measure with the states.
@@ -116,75 +119,39 @@ export async function* treat(
   const toward: Measure = { ...measure, states, affected: false };
   if (actions.length === 0 || genes.length === 0) throw new RangeError("treat: no gene to try, or nothing to do with it; give some");
   if (cells.rows.length === 0) throw new RangeError("treat: no cell to treat; choose others");
-  /** Of shifts to the goal and to alternatives. */
-  const scoreOf = ([to, ...away]: readonly number[]) => to - (away.length > 0 ? mean(away) : 0);
   const { length: longest } = model.config;
-  const near = nearness(cells, measure);
-
-  let treated: Treated[] = cells.rows.map((row) => ({ row, tokens: cells.tokens(row), shifts: [...states.keys()].map(() => 0) }));
-  let [chosen, best]: [Step[], number] = [[], 0];
+  const known = presenceOf(cells.rows.map((row) => genesIn(cells.tokens(row), measure)));
+  const untreated = cells.rows.map((row): Treated => ({ row, tokens: cells.tokens(row), shifts: Array.from(states, () => 0) }));
+  /** What single steps score, each alone. */
   const alone = new Map<string, number>();
 
+  let [treated, chosen, best]: [Treated[], readonly Step[], number] = [untreated, [], 0];
   for (let round = 1; round <= steps; round++) {
-    const base = mean(treated.map(({ shifts }) => scoreOf(shifts)));
     const open = genes.filter((gene) => !chosen.some((step) => step.gene === gene));
-    const all = actions.flatMap((action) => open.map((gene): Candidate => ({ action, gene, sum: 0 })));
-    const known = new Map(all.map((candidate) => [nameOf(candidate), candidate]));
-    const did = new Set<Candidate>();
-    let done = 0;
-    for (const action of actions) {
-      const subjects = subjectsOf(treated, action, open, toward, longest);
-      for await (const { edit, effect } of screen(model, subjects, toward, { ...(points && { points }) })) {
-        const candidate = known.get(nameOf({ action, gene: edit.genes[0] })) as Candidate;
-        candidate.sum += scoreOf(effect);
-        did.add(candidate);
-        onProgress?.("screen", round, ++done, all.length * treated.length);
-      }
-    }
-    const ordered = [...did].sort((a, b) => b.sum - a.sum || a.gene - b.gene);
+    const most = actions.length * open.length * treated.length;
+    const ordered = await estimated(model, treated, actions, open, toward, points, (pairs) => onProgress?.("screen", round, pairs, most));
     const top = ordered.slice(0, verify);
-    const nulls = likest(top, ordered.slice(verify), near, key.fold(round));
+    const nulls = likest(top, ordered.slice(verify), known, key.fold(round));
 
     const trying = [...top, ...nulls];
     const tried = await tryExactly(model, treated, trying, toward, (pairs) =>
       onProgress?.("verify", round, pairs, trying.length * treated.length),
     );
-    const scores = trying.map((step) => {
-      const { shifts } = tried.get(nameOf(step)) as Tried;
-      return Float64Array.from(treated, (cell, i) => scoreOf(cell.shifts.map((before, s) => before + shifts[s][i])));
-    });
-    if (round === 1) for (const [i, step] of trying.entries()) alone.set(nameOf(step), mean(scores[i]));
-    else await lacking(trying.slice(0, top.length));
+    const strangers = round === 1 ? trying : top.filter((step) => !alone.has(nameOf(step)));
+    const aloneNow = round === 1 ? tried : await tryExactly(model, untreated, strangers, toward);
+    for (const step of strangers) alone.set(nameOf(step), mean(scoresOf(untreated, aloneNow.get(nameOf(step)))));
 
-    const ends = intervals(scores, (average) => average, { key: key.fold(round).fold(1), resamples });
-    const means = scores.map((values) => mean(values));
-    const ps = trying.map(({ action }, i) => {
-      if (i >= top.length) return Number.NaN;
-      const same = means.filter((_, j) => j >= top.length && trying[j].action === action);
-      return (1 + same.filter((score) => score >= means[i]).length) / (1 + same.length);
-    });
-    const rates = falseDiscoveryRates(ps.slice(0, top.length));
-    const trials = trying.map((step, i): Trial => {
-      const { shifts, changed } = tried.get(nameOf(step)) as Tried;
-      const made = [...chosen, { action: step.action, gene: step.gene }];
-      const sum = made.reduce((total, each) => total + (alone.get(nameOf(each)) ?? Number.NaN), 0);
-      const toStates = shifts.map((values, s) => mean(treated.map((cell, j) => cell.shifts[s] + values[j])));
-      return {
-        ...{ steps: made, ofNull: i >= top.length, score: means[i], interval: ends[i], estimate: base + step.sum / treated.length },
-        ...{ shifts: toStates, changed, p: ps[i], fdr: rates[i] ?? Number.NaN, sum },
-      };
-    });
-    const likes = trials.filter(({ ofNull }) => ofNull);
+    const trials = judged({ top, nulls, tried, treated, chosen, alone, key: key.fold(round).fold(1), resamples });
+    const ofNull = trials.slice(top.length);
     yield {
-      trials: trials.sort((a, b) => Number(a.ofNull) - Number(b.ofNull) || b.score - a.score),
-      screened: did.size,
-      spearman: spearman(likes.map(({ estimate }) => estimate), likes.map(({ score }) => score)), // biome-ignore format: one line
+      trials,
+      screened: ordered.length,
+      spearman: spearman(ofNull.map(({ estimate }) => estimate), ofNull.map(({ score }) => score)), // biome-ignore format: one line
     };
 
     const [first] = trials;
     if (!first || first.ofNull || !(first.score > best)) return;
-    best = first.score;
-    chosen = [...first.steps];
+    [best, chosen] = [first.score, first.steps];
     const last = chosen[chosen.length - 1];
     const { shifts } = tried.get(nameOf(last)) as Tried;
     treated = treated.map((cell, i) => {
@@ -192,14 +159,74 @@ export async function* treat(
       return { row: cell.row, tokens: edit?.tokens ?? cell.tokens, shifts: cell.shifts.map((before, s) => before + shifts[s][i]) };
     });
   }
+}
 
-  /** Scores, alone, of steps that no round has tried alone. */
-  async function lacking(trying: readonly Step[]): Promise<void> {
-    const missing = trying.filter((step) => !alone.has(nameOf(step)));
-    const bare = cells.rows.map((row) => ({ row, tokens: cells.tokens(row), shifts: [] }));
-    const tried = await tryExactly(model, bare, missing, toward, () => {});
-    for (const [name, { shifts }] of tried) alone.set(name, mean(bare.map((_, i) => scoreOf(shifts.map((values) => values[i])))));
+/** Candidates, the best estimates first; those that can be done to no cell are left out. */
+async function estimated(
+  model: Geneformer,
+  treated: readonly Treated[],
+  actions: readonly Action[],
+  genes: readonly number[],
+  measure: Measure,
+  points: number | undefined,
+  onProgress: (pairs: number) => void,
+): Promise<Candidate[]> {
+  const found = new Map<string, Candidate>();
+  let pairs = 0;
+  for (const action of actions) {
+    const subjects = subjectsOf(treated, action, genes, measure, model.config.length);
+    for await (const { edit, effect } of screen(model, subjects, measure, { ...(points && { points }) })) {
+      const [gene] = edit.genes;
+      const candidate = found.get(nameOf({ action, gene })) ?? { action, gene, sum: 0 };
+      found.set(nameOf(candidate), candidate);
+      candidate.sum += scoreOf(effect);
+      onProgress(++pairs);
+    }
   }
+  return [...found.values()].sort((a, b) => b.sum - a.sum || a.gene - b.gene);
+}
+
+/** What a step makes of every cell's score, what was done before it counted in. */
+function scoresOf(treated: readonly Treated[], tried: Tried | undefined): Float64Array {
+  return Float64Array.from(treated, ({ shifts }, i) => scoreOf(shifts.map((before, s) => before + (tried?.shifts[s][i] ?? 0))));
+}
+
+interface Verified {
+  readonly top: readonly Candidate[];
+  readonly nulls: readonly Candidate[];
+  readonly tried: ReadonlyMap<string, Tried>;
+  readonly treated: readonly Treated[];
+  /** Steps of the treatment so far. */
+  readonly chosen: readonly Step[];
+  /** Scores of single steps: of all in `top` and `chosen`. */
+  readonly alone: ReadonlyMap<string, number>;
+  readonly key: Key;
+  readonly resamples: number;
+}
+
+/** Trials with intervals and p-values, the best first, those of the null behind. */
+function judged({ top, nulls, tried, treated, chosen, alone, key, resamples }: Verified): Trial[] {
+  const trying = [...top, ...nulls];
+  const scores = trying.map((step) => scoresOf(treated, tried.get(nameOf(step))));
+  const means = scores.map((values) => mean(values));
+  const ends = intervals(scores, (average) => average, { key, resamples });
+  const ps = top.map(({ action }, i) => {
+    const same = nulls.flatMap((other, j) => (other.action === action ? [means[top.length + j]] : []));
+    return (1 + same.filter((score) => score >= means[i]).length) / (1 + same.length);
+  });
+  const rates = falseDiscoveryRates(ps);
+  const base = mean(treated.map(({ shifts }) => scoreOf(shifts)));
+  const trials = trying.map(({ action, gene, sum }, i): Trial => {
+    const { shifts, changed } = tried.get(nameOf({ action, gene })) as Tried;
+    const steps = [...chosen, { action, gene }];
+    return {
+      ...{ steps, ofNull: i >= top.length, score: means[i], interval: ends[i], estimate: base + sum / treated.length, changed },
+      ...{ p: ps[i] ?? Number.NaN, fdr: rates[i] ?? Number.NaN },
+      shifts: shifts.map((values, s) => mean(treated.map((cell, j) => cell.shifts[s] + values[j]))),
+      sum: steps.reduce((total, step) => total + (alone.get(nameOf(step)) ?? Number.NaN), 0),
+    };
+  });
+  return trials.sort((a, b) => Number(a.ofNull) - Number(b.ofNull) || b.score - a.score);
 }
 
 const nameOf = ({ action, gene }: Step): string => `${action} ${gene}`;
@@ -224,7 +251,7 @@ async function tryExactly(
   treated: readonly Treated[],
   steps: readonly Step[],
   measure: Measure,
-  onProgress: (pairs: number) => void,
+  onProgress: (pairs: number) => void = () => {},
 ): Promise<Map<string, Tried>> {
   const places = new Map(treated.map(({ row }, i) => [row, i]));
   const made = new Map(
@@ -247,30 +274,16 @@ async function tryExactly(
   return made;
 }
 
-/** How common genes are in cells, and how high they stand: places in a plane, in which genes that are alike are near. */
-function nearness({ rows, tokens }: Cells, { ends }: Measure): (gene: number) => readonly [rate: number, rank: number] {
-  const known = presenceOf(
-    rows.map((row): number[] => {
-      const cell = tokens(row);
-      return Array.prototype.slice.call(cell, ...genesOf(cell.length, ends));
-    }),
-  );
-  return (gene) => {
-    const { rate, rank } = known.get(gene) ?? { rate: 0, rank: 1 }; // a gene that no cell has stands behind all
-    return [rate, rank];
-  };
-}
+/** A cell's genes, by rank. */
+const genesIn = (cell: ArrayLike<number>, { ends }: Measure): number[] => Array.prototype.slice.call(cell, ...genesOf(cell.length, ends));
 
-/** For each step another one with the same action whose gene is most like its own; none twice, ties by chance. */
-function likest<T extends Step>(top: readonly T[], others: readonly T[], near: (gene: number) => readonly [number, number], key: Key): T[] {
-  const left = Array.from(key.permutation(others.length), (i) => ({ step: others[i], at: near(others[i].gene) }));
-  return top.flatMap(({ action, gene }) => {
-    const [x, y] = near(gene);
-    let [best, least] = [-1, Number.POSITIVE_INFINITY];
-    for (const [i, { step, at }] of left.entries()) {
-      const distance = (at[0] - x) ** 2 + (at[1] - y) ** 2;
-      if (step.action === action && distance < least) [best, least] = [i, distance];
-    }
-    return best < 0 ? [] : left.splice(best, 1).map(({ step }) => step);
+/** For each step another one with the same action whose gene is most like its own; none twice, of those as near any, by chance. */
+function likest<T extends Step>(top: readonly T[], others: readonly T[], known: ReadonlyMap<number, Presence>, key: Key): T[] {
+  const presence = ({ gene }: Step): Presence => known.get(gene) ?? { gene, rate: 0, rank: 1 }; // a gene that no cell has stands behind all
+  const shuffled = Array.from(key.permutation(others.length), (i) => others[i]);
+  return [...new Set(top.map(({ action }) => action))].flatMap((action) => {
+    const [own, left] = [top, shuffled].map((steps) => steps.filter((step) => step.action === action));
+    const steps = new Map(left.map((step) => [step.gene, step]));
+    return [...matched(own.map(presence), left.map(presence), 1).values()].flat().flatMap((gene) => steps.get(gene) ?? []);
   });
 }

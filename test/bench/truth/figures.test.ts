@@ -1,16 +1,13 @@
-/** What the benches of truth count with: intervals, nulls, expression, cosines, and how figures are shown. */
+/** What the benches of truth count with: intervals, expression, cosines, and how figures are shown. */
 
-import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { bootstrap, meanInterval, meanOf } from "../../../bench/truth/bootstrap.ts";
 import { correlations, meanExpression } from "../../../bench/truth/expression.ts";
 import { INTERFERON_ALPHA, NAMED, RENAMED } from "../../../bench/truth/hallmark.ts";
-import { matched } from "../../../bench/truth/matched.ts";
 import { dots } from "../../../bench/truth/picture.ts";
 import { cosineWithout, frozen, type Predicted, thawed, truths } from "../../../bench/truth/predicted.ts";
 import { markdownTable, shown, textTable } from "../../../bench/truth/report.ts";
 import { trueEffects } from "../../../geneformer/effects.ts";
-import { presenceOf } from "../../../geneformer/stats/presence.ts";
 import { Key } from "../../../src/key.ts";
 
 describe("an interval", () => {
@@ -43,45 +40,6 @@ describe("an interval", () => {
     expect(meanInterval([Number.NaN]).value).toBeNaN();
     const { low, high } = bootstrap([[0, 1]], ([values]) => (values === 0 ? Number.NaN : 7));
     expect([low, high]).toEqual([7, 7]);
-  });
-});
-
-describe("nulls", () => {
-  test("stand where their genes stand: counted by hand", () => {
-    const presence = presenceOf([
-      [7, 8, 9, 5],
-      [8, 7],
-    ]);
-    expect(presence.get(7)).toEqual({ gene: 7, rate: 1, rank: 0.25 });
-    expect(presence.get(9)).toEqual({ gene: 9, rate: 0.5, rank: 0.5 });
-    expect(presence.has(6)).toBe(false);
-  });
-
-  test("are the nearest, none twice, as many as there are", () => {
-    const one = fc.record({ rate: fc.double({ min: 0, max: 1, noNaN: true }), rank: fc.double({ min: 0, max: 1, noNaN: true }) });
-    fc.assert(
-      fc.property(
-        fc.array(one, { minLength: 1, maxLength: 6 }),
-        fc.array(one, { maxLength: 20 }),
-        fc.integer({ min: 1, max: 4 }),
-        (a, b, each) => {
-          const genes = a.map((of, gene) => ({ gene, ...of }));
-          const candidates = b.map((of, i) => ({ gene: 100 + i, ...of }));
-          const found = [...matched(genes, candidates, each).values()];
-          const all = found.flat();
-          expect(new Set(all).size).toBe(all.length);
-          expect(all.length).toBe(Math.min(candidates.length, each * genes.length));
-          for (const gene of all) expect(gene).toBeGreaterThanOrEqual(100);
-        },
-      ),
-    );
-    const near = { gene: 1, rate: 0.9, rank: 0.1 };
-    const candidates = [
-      { gene: 2, rate: 0.1, rank: 0.9 },
-      { gene: 3, rate: 0.85, rank: 0.1 },
-      { gene: 4, rate: 0.9, rank: 0.8 },
-    ];
-    expect(matched([near], candidates, 1)).toEqual(new Map([[1, [3]]]));
   });
 });
 

@@ -2,11 +2,16 @@
 
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { beforeAll, describe, expect, test } from "vitest";
+import { namesOf } from "../../../geneformer/data/names.ts";
 import { type ParquetColumn, parquetBytes, readParquet } from "../../../geneformer/data/parquet.ts";
+import { readVocabulary } from "../../../geneformer/data/vocabulary.ts";
 import { fileSource } from "../../../geneformer/files.ts";
 import { formatEntries } from "../../../geneformer/perturb/pickles.ts";
 import { readPairs } from "../../../geneformer/perturb/results.ts";
+import { matchedEffects } from "../../../geneformer/stats/effects.ts";
 import { CELL } from "../../../geneformer/stats/tables.ts";
+import { csvLines } from "../../../geneformer/table.ts";
+import { Key } from "../../../src/key.ts";
 import { scratch } from "../data/scratch.ts";
 import { toyCells, writeRandomModel, writeToy } from "../toy.ts";
 import { geneformer, results, sentence } from "./call.ts";
@@ -92,13 +97,9 @@ test("the seed makes the intervals, and nothing else", async () => {
 });
 
 describe("the original's pickles", () => {
-  test("cell by cell they are matched by detection alone, and it says so: as a run without ranks", async () => {
-    await changed("shifts", "rankless", (name, data) => (name === "rank" ? null : numbers(data)));
-    const { stderr } = await geneformer(effects("rankless", "rankless.csv"));
-    expect(stderr).toMatch(/, each gene beside the 50 nearest in detection alone: there are no ranks in the run$/m);
+  test("cell by cell they are matched by detection alone, and it says so", async () => {
     mkdirSync(path("raw"));
-    const [goal, start] = [await readPairs(path("rankless")), await readPairs(path("rankless"), UP)];
-    expect(goal.ranks).toBe(null);
+    const [goal, start] = [await readPairs(path("shifts")), await readPairs(path("shifts"), UP)];
     const order = [...new Set(goal.cells as Int32Array)];
     for (const [number, cell] of order.entries())
       for (const batch of [-1, 0]) {
@@ -114,9 +115,14 @@ describe("the original's pickles", () => {
         const ofGenes = new Map([["", [{ genes: [4], affected: 5, values: [0.5, 0.25] }]]]);
         writeFileSync(path(`raw/in_silico_delete_x_dict_gene_embs_${number}batch${batch}_raw.pickle`), formatEntries(ofGenes));
       }
-    const report = await results([...effects("raw", "raw.csv"), "--dictionary", `${dataset}/dictionary`]);
+    const given = ["--dictionary", `${dataset}/dictionary`];
+    const report = await results([...effects("raw", "raw.csv"), ...given]);
     expect(report).toMatchObject({ matchedBy: ["detection"], goal: DOWN, pairs: goal.values.length });
-    expect(text("raw.csv")).toBe(text("rankless.csv"));
+    const names = namesOf(await readVocabulary(`${dataset}/dictionary`));
+    const want = matchedEffects({ ...goal, ranks: null }, names, { key: Key.from(0), resamples: 100 });
+    expect(text("raw.csv")).toBe([...csvLines(want.columns, want.rows, want.index)].join(""));
+    const { stderr } = await geneformer([...effects("raw", "said.csv", "--force"), ...given]);
+    expect(stderr).toMatch(/, each gene beside the 50 nearest in detection alone: there are no ranks in the run$/m);
   });
 
   test("all cells in one file do not say which cell a number is of", async () => {
@@ -154,9 +160,16 @@ describe("is refused in one sentence, and writes nothing:", () => {
     await refused(effects("nan", "refused.csv"), `effects: gene ${genes[3]} shifts cell ${of[3]} by NaN`);
   });
 
-  test("more rows than were planned", async () => {
+  test("more rows than were planned, fewer, and a column that is gone", async () => {
     await changed("shifts", "long", (_, data) => [...numbers(data), ...numbers(data)]);
-    await refused(effects("long", "refused.csv"), "pairs; it is damaged");
+    await refused(effects("long", "refused.csv"), 'long" should hold 46 pairs, and holds 92 up to shard 0; it is damaged');
+    await changed("shifts", "short", (_, data) => numbers(data).slice(1));
+    await refused(effects("short", "refused.csv"), 'short" should hold 46 pairs, and holds 45 up to shard 0; it is damaged');
+    await changed("shifts", "rankless", (name, data) => (name === "rank" ? null : numbers(data)));
+    await refused(
+      effects("rankless", "refused.csv"),
+      /parquet: ".*pairs-000000\.parquet" has no column "rank"; it has cell, gene, shift_up/,
+    );
   });
 
   test.each([

@@ -10,13 +10,14 @@ import { editsOf, type Perturbation, unitsOf } from "../../../geneformer/perturb
 import { readResults, writePickles } from "../../../geneformer/perturb/results.ts";
 import {
   type Cells,
+  effectColumns,
   flopOf,
   planOf,
   type Run,
   type RunOptions,
   readRun,
   runPerturbation,
-  shardRows,
+  shardColumns,
   shardsOf,
 } from "../../../geneformer/perturb/run.ts";
 import { Key } from "../../../src/key.ts";
@@ -32,8 +33,10 @@ const measure: Measure = { layer: -1, mode: "cell", ends, tokensPerBatch: 40 };
 const all: Perturbation = { type: "delete", genes: "all" };
 const options: RunOptions = { tokensPerShard: 60, identity: { dataset: "toy" }, resume: false, force: false };
 const rowsOf = async (run: Run, kind: "pairs" | "genes" = "pairs") => {
-  const rows: (number | string | null)[][] = [];
-  for await (const columns of shardRows(run, kind)) for (const [i] of (columns.get("cell") ?? []).entries()) rows.push([...columns.values()].map((column) => column[i])); // biome-ignore format: one line
+  const effects = effectColumns(run.states, run.perturbation.anchor !== undefined);
+  const names = kind === "pairs" ? ["cell", "gene", "rank", ...effects] : ["cell", "gene", "affected", "cosine"];
+  const rows: number[][] = [];
+  for await (const columns of shardColumns(run, kind, names)) rows.push(...columns[0].map((_, i) => columns.map((column) => column[i])));
   return rows;
 };
 const names = (folder: string) => readdirSync(path(folder)).sort();
@@ -163,10 +166,10 @@ onDevice("cpu", (device) => {
         await runPerturbation(model, cells, all, { ...measure, affected: true }, path("affected"), options);
         const run = await readRun(path("affected"));
         const { effects, affected, pairs } = await readResults(path("affected"));
-        const rows = (await rowsOf(run)) as number[][];
+        const rows = await rowsOf(run);
         expect(pairs).toBe(rows.length);
         for (const [gene, values] of effects.get("")?.genes ?? []) expect(values).toEqual(rows.filter(([, of]) => of === gene).map(([, , , value]) => value)); // biome-ignore format: one line
-        const [shifts, genes] = [await affected(), (await rowsOf(run, "genes")) as number[][]];
+        const [shifts, genes] = [await affected(), await rowsOf(run, "genes")];
         for (const [gene, of] of shifts) {
           const own = effects.get("")?.genes.get(gene) ?? [];
           expect(of.get("cell_emb")?.mean).toBeCloseTo(own.reduce((a, b) => a + b) / own.length, 12);
@@ -186,7 +189,7 @@ onDevice("cpu", (device) => {
         const alone = new Map<string, number>();
         for (const genes of [all, { type: "delete", genes: [6] } as const])
           for await (const { row, edit, effect } of oneByOne(model, genes)) alone.set(`${row} ${edit.genes[0]}`, effect[0]);
-        const rows = (await rowsOf(await readRun(path("anchored")))) as number[][];
+        const rows = await rowsOf(await readRun(path("anchored")));
         expect(rows.length).toBe(cells.rows.filter((row) => tokens[row].includes(6)).reduce((sum, row) => sum + tokens[row].length - 3, 0));
         for (const [row, gene, rank, anchor, single, both] of rows) {
           expect(tokens[row][rank + 1]).toBe(gene);
