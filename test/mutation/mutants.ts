@@ -559,8 +559,8 @@ export const others: readonly Mutant[] = [
   {
     bug: "any",
     file: "src/pool.ts",
-    find: "take(bytes: number): Block {",
-    replace: "take(bytes: any): Block {",
+    find: "free block is large enough either. */\n  take(bytes: number): Block {",
+    replace: "free block is large enough either. */\n  take(bytes: any): Block {",
     suites: ["test/layers.test.ts"],
   },
   {
@@ -1177,8 +1177,8 @@ export const others: readonly Mutant[] = [
   {
     bug: "a treatment's estimate is a sum over cells, its score a mean",
     file: "geneformer/perturb/treat.ts",
-    find: "estimate: base + step.sum / treated.length",
-    replace: "estimate: base + step.sum",
+    find: "estimate: base + sum / treated.length",
+    replace: "estimate: base + sum",
     suites: ["test/geneformer/perturb/treat.test.ts"],
     ...onCpu,
   },
@@ -1201,9 +1201,39 @@ export const others: readonly Mutant[] = [
   {
     bug: "the null of a treatment is of another action",
     file: "geneformer/perturb/treat.ts",
-    find: "if (step.action === action && distance < least)",
-    replace: "if (distance < least)",
+    find: "map((steps) => steps.filter((step) => step.action === action))",
+    replace: "map((steps) => [...steps])",
     suites: ["test/geneformer/perturb/treat.test.ts"],
+    ...onCpu,
+  },
+  {
+    bug: "matched genes are the nearest in rates and ranks as they are, not in deviations",
+    file: "geneformer/stats/presence.ts",
+    find: "((a.rank - b.rank) / ofRank) ** 2",
+    replace: "(a.rank - b.rank) ** 2",
+    suites: ["test/geneformer/stats/presence.test.ts"],
+  },
+  {
+    bug: "a gene may be the match of two",
+    file: "geneformer/stats/presence.ts",
+    find: "left.delete(nearest);",
+    replace: "",
+    suites: ["test/geneformer/stats/presence.test.ts"],
+  },
+  {
+    bug: "a run that lost pairs is read",
+    file: "geneformer/perturb/run.ts",
+    find: "(rows < plan.pairs && shard === plan.shards - 1)",
+    replace: "false",
+    suites: ["test/geneformer/cli/stats.test.ts"],
+    ...onCpu,
+  },
+  {
+    bug: "a run that has too many pairs is read",
+    file: "geneformer/perturb/run.ts",
+    find: "rows > plan.pairs ||",
+    replace: "",
+    suites: ["test/geneformer/cli/stats.test.ts"],
     ...onCpu,
   },
   {
