@@ -3,12 +3,16 @@
 import { readdirSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { kernelOf } from "../../kernels/all.ts";
-import { type Kernel, variantOf } from "../../kernels/kernel.ts";
-import { samples } from "../../kernels/samples.ts";
-import { callOf, mostParts, shares } from "../../src/cpu/calls.ts";
+import { type Compiled, type Kernel, type Values, variantOf } from "../../kernels/kernel.ts";
+import { type Sample, samples } from "../../kernels/samples.ts";
+import { callOf, mostParts, paramsOf, type Region, shares } from "../../src/cpu/calls.ts";
+import { bottomOf, Engine, functionsOf, grow, memoryOf } from "../../src/cpu/engine.ts";
+import { kernelsAt } from "../../src/cpu/module.ts";
 import { choose, type Device } from "../../src/device.ts";
 import { allDeviceNames } from "../devices.ts";
 import { outcome } from "./outcome.ts";
+
+const split = samples().filter(({ kernel, params }) => kernel.compiled && shares(kernel.compiled, params, 2, 0).pieces.length > 1);
 
 describe.runIf(allDeviceNames.includes("threads"))("on two and three threads", () => {
   const devices: Device[] = [];
@@ -19,14 +23,57 @@ describe.runIf(allDeviceNames.includes("threads"))("on two and three threads", (
     for (const device of devices) device.close();
   });
 
-  const split = samples().filter(({ kernel, params }) => kernel.compiled && shares(kernel.compiled, params, 2, 0).pieces.length > 1);
-
   test("many kernels are split", () => expect(split.length).toBeGreaterThan(10));
 
   test.each(split.map((sample, i) => [`${sample.kernel.name} (${i})`, sample] as const))("%s", async (_, sample) => {
     const [one, two, three] = await Promise.all(devices.map((device) => outcome(device, sample)));
     expect(two).toEqual(one);
     expect(three).toEqual(one);
+  });
+});
+
+describe("whoever takes a part, in whatever order: parts from the last to the first, each in working memory full of NaN", async () => {
+  const memory = memoryOf(false);
+  const module = await kernelsAt(new URL("../../kernels/cpu/kernels.wasm", import.meta.url), { shared: false, fused: false, wide: false });
+  const functions = await functionsOf(module, false, memory);
+  const engine = new Engine(memory, functions, 1, null);
+
+  /** Every output, by parts for so many threads. */
+  function outputsOf({ kernel, inputs, outputs, params }: Sample, compiled: Compiled, threads: number): Values[] {
+    let end = bottomOf(functions);
+    const take = (bytes: number): number => {
+      const address = Math.ceil(end / 64) * 64;
+      end = address + bytes;
+      if (!grow(memory, end)) throw new Error("no memory");
+      new Uint8Array(memory.buffer, address, bytes).fill(0xff);
+      return address;
+    };
+    const dtypes = { ...kernel.inputs, ...kernel.outputs };
+    const regions = Object.fromEntries(
+      Object.entries({ ...inputs, ...outputs }).map(([name, given]): [string, Region] => {
+        const length = typeof given === "number" ? given : given.length;
+        const region = { dtype: dtypes[name], length, address: take(4 * length) };
+        if (typeof given !== "number") engine.view(region).set(given as never);
+        return [name, region];
+      }),
+    );
+    const parts = shares(compiled, params, threads, 0);
+    const bytes = compiled.scratch?.(paramsOf(params, parts.split, parts.pieces[0])) ?? 0;
+    const scratch = compiled.scratch ? [take(bytes)] : [];
+    const addresses = compiled.buffers.map((name) => (name === null ? 0 : regions[name].address));
+    const call = callOf(kernel, compiled, addresses, params, parts, scratch);
+    for (const part of call.parts.toReversed()) {
+      if (!compiled.finish) for (const address of scratch) new Uint8Array(memory.buffer, address, bytes).fill(0xff);
+      engine.call({ ...call, parts: [part] });
+    }
+    if (compiled.finish)
+      engine.call(callOf(kernel, { ...compiled, name: compiled.finish }, addresses, params, shares(compiled, params, 1, 0), scratch));
+    return Object.keys(outputs).map((name) => engine.copy(regions[name]));
+  }
+
+  test.each(split.map((sample, i) => [`${sample.kernel.name} (${i})`, sample] as const))("%s", (_, sample) => {
+    const compiled = sample.kernel.compiled as Compiled;
+    expect(outputsOf(sample, compiled, 2)).toEqual(outputsOf(sample, compiled, 1));
   });
 });
 

@@ -165,7 +165,7 @@ export const required: readonly Mutant[] = [
   },
   {
     bug: "cross-attention's keys look at queries in their own place",
-    file: "autograd/ops/attention.ts",
+    file: "autograd/attend.ts",
     find: "const keyTiles = keys ? across(keys, segments) : tiles;",
     replace: "const keyTiles = keys ? keys.tiles : tiles;",
     ...sweep("attention 4"),
@@ -173,7 +173,7 @@ export const required: readonly Mutant[] = [
   },
   {
     bug: "attention draws another mask on the way back",
-    file: "autograd/ops/attention.ts",
+    file: "autograd/attend.ts",
     find: "{ ...params, rows: n, keyCount",
     replace: "{ ...params, site0: (params.site0 ?? 0) + 1, rows: n, keyCount",
     ...derivative("derivative.*attention 1"),
@@ -206,8 +206,8 @@ export const required: readonly Mutant[] = [
   {
     bug: "the dead tail leaks into the loss's count",
     file: "kernels/loss.ts",
-    find: "if (labels[i] === IGNORED) continue;",
-    replace: "if (labels[i] === IGNORED && ++count) continue;",
+    find: "stats[1 + i] = 0;\n      if (labels[i] === IGNORED) continue;",
+    replace: "stats[1 + i] = 0;\n      if (labels[i] === IGNORED && ++count) continue;",
     suites: ["test/geneformer/model.test.ts"],
     ...onLoops,
   },
@@ -761,7 +761,7 @@ export const others: readonly Mutant[] = [
     replace: "const fresh = i == 0;\n    zip(",
     suites: ["test/kernels/threads.test.ts"],
     tests: "mul broadcast",
-    devices: "threads",
+    ...onCpu,
   },
   {
     bug: "parts leave what they come to in memory of their own",
