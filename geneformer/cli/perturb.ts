@@ -13,7 +13,7 @@ import type { Perturbation } from "../perturb/plan.ts";
 import { writePickles } from "../perturb/results.ts";
 import { type Cells, memoryOf, type Plan, paceOf, planOf, refuseRun, runPerturbation, TOKENS_PER_SHARD } from "../perturb/run.ts";
 import { writeStates } from "../perturb/states.ts";
-import { screenAndVerify, smoothness } from "../perturb/verify.ts";
+import { refuseScreening, screenAndVerify, smoothness } from "../perturb/verify.ts";
 import { type Context, calibration, type Define, device, examples, force, integer, out, precision, Stopped } from "./command.ts";
 import { dictionary, layer, type ModelOptions, openDevice, openModel, tokensPerBatch } from "./model.ts";
 import { cellsOf, genesOf, mode as modeOption, type StateOptions, stateOptions, statesOf } from "./states.ts";
@@ -110,6 +110,7 @@ export const command: Define = (program, context) => {
       const [rows, states] = [cellsOf(options, opened), await statesOf(options, opened, mode, context)];
       const measure: Measure = { layer, mode, ends, affected, tokensPerBatch, ...(states && { states }) };
       const cells = { rows, tokens: dataset.tokens };
+      if (options.screen) refuseScreening(perturbation, measure);
       present(perturbation, rows, dataset, vocabulary);
 
       const { resume, force, tokensPerShard = affected ? TOKENS_PER_SHARD / 4 : TOKENS_PER_SHARD } = options;
@@ -234,8 +235,6 @@ interface Screened {
 /** What is to be done, with genes as tokens. */
 async function perturbationOf(options: Options, vocabulary: Vocabulary | null): Promise<Perturbation> {
   const { type, by, as, anchor, upstreamQuirks: quirks } = options;
-  if (options.screen && (options.affected || as === "group" || anchor))
-    throw new Error("--screen: it is of cells, a gene at a time; leave --affected, --as group and --anchor to exact runs");
   if (["all", "vocabulary"].includes(options.genes) && as === "group") throw new Error("--as group: a group is a list; give --genes");
   if (anchor && (as === "group" || options.affected))
     throw new Error("--anchor: pairs are perturbed one after the other, whole cells alone; leave --as group and --affected out");

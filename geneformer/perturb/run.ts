@@ -50,8 +50,11 @@ export function flopOf({ width: C, inner: F }: Config, layers: number, T: number
   return layers === 0 ? 0 : (layers - 1) * layer(T) + layer(rows);
 }
 
-/** <cls> alone is made by the last layer where nothing else is asked for. */
-const clsAlone = ({ mode, affected }: Measure): boolean => mode === "cls" && !affected;
+/** Multiplications and additions of a cell of so many tokens, as it is measured: the last layer makes <cls> alone where nothing else is asked for. */
+function passFlop(config: Config, { layer, mode, affected }: Measure): (tokens: number) => number {
+  const layers = hiddenOf(config, layer);
+  return (tokens) => flopOf(config, layers, tokens, mode === "cls" && !affected ? 1 : tokens);
+}
 
 const lengthAfter = (cell: ArrayLike<number>, moves: readonly Move[], longest: number): number => {
   const change = moves.reduce((sum, { place, to }) => sum + Number(place < 0) - Number(to === null), 0);
@@ -79,12 +82,12 @@ export function* shardsOf(cells: Cells, perturbation: Perturbation, { ends }: Me
 
 /** What a run costs, without running it. @throws Error where there is nothing to do. */
 export function planOf(cells: Cells, perturbation: Perturbation, measure: Measure, config: Config, budget: number): Plan {
-  const layers = hiddenOf(config, measure.layer);
+  const flopOfPass = passFlop(config, measure);
   let [perturbed, pairs, passes, tokens, flop] = [0, 0, 0, 0, 0];
   const pass = (length: number) => {
     passes++;
     tokens += length;
-    flop += flopOf(config, layers, length, clsAlone(measure) ? 1 : length);
+    flop += flopOfPass(length);
   };
   for (const row of cells.rows) {
     const cell = cells.tokens(row);
@@ -122,14 +125,13 @@ const LASTS = 1;
  */
 export async function paceOf(model: Geneformer, cell: ArrayLike<number>, measure: Measure): Promise<number> {
   const { config } = model;
-  const layers = hiddenOf(config, measure.layer);
+  const flopOfPass = passFlop(config, measure);
   const batch = async (start: readonly number[], copies: number) => {
     const began = performance.now();
     const units = [...unitsOf(start, measure.ends, { type: "delete", genes: "all" })].slice(0, copies);
     const edits = editsOf(start, measure.ends, units, config.length);
-    let flop = flopOf(config, layers, start.length);
-    for await (const { edit } of perturb(model, [{ row: 0, cell: start, edits }], measure))
-      flop += flopOf(config, layers, edit.tokens.length, clsAlone(measure) ? 1 : edit.tokens.length);
+    let flop = flopOfPass(start.length);
+    for await (const { edit } of perturb(model, [{ row: 0, cell: start, edits }], measure)) flop += flopOfPass(edit.tokens.length);
     return { flop, seconds: (performance.now() - began) / 1000 };
   };
   const whole = Math.max(measure.tokensPerBatch, cell.length);

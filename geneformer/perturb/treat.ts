@@ -139,7 +139,7 @@ export async function* treat(
     );
     const strangers = round === 1 ? trying : top.filter((step) => !alone.has(nameOf(step)));
     const aloneNow = round === 1 ? tried : await tryExactly(model, untreated, strangers, toward);
-    for (const step of strangers) alone.set(nameOf(step), mean(scoresOf(untreated, aloneNow.get(nameOf(step)))));
+    for (const [i, step] of strangers.entries()) alone.set(nameOf(step), mean(scoresOf(untreated, aloneNow[i])));
 
     const trials = judged({ top, nulls, tried, treated, chosen, alone, key: key.fold(round).fold(1), resamples });
     const ofNull = trials.slice(top.length);
@@ -153,7 +153,7 @@ export async function* treat(
     if (!first || first.ofNull || !(first.score > best)) return;
     [best, chosen] = [first.score, first.steps];
     const last = chosen[chosen.length - 1];
-    const { shifts } = tried.get(nameOf(last)) as Tried;
+    const { shifts } = tried[trying.findIndex((step) => nameOf(step) === nameOf(last))];
     treated = treated.map((cell, i) => {
       const [edit] = editsBy(cell, last.action, [last.gene], toward, longest);
       return { row: cell.row, tokens: edit?.tokens ?? cell.tokens, shifts: cell.shifts.map((before, s) => before + shifts[s][i]) };
@@ -187,14 +187,15 @@ async function estimated(
 }
 
 /** What a step makes of every cell's score, what was done before it counted in. */
-function scoresOf(treated: readonly Treated[], tried: Tried | undefined): Float64Array {
-  return Float64Array.from(treated, ({ shifts }, i) => scoreOf(shifts.map((before, s) => before + (tried?.shifts[s][i] ?? 0))));
+function scoresOf(treated: readonly Treated[], tried: Tried): Float64Array {
+  return Float64Array.from(treated, ({ shifts }, i) => scoreOf(shifts.map((before, s) => before + tried.shifts[s][i])));
 }
 
 interface Verified {
   readonly top: readonly Candidate[];
   readonly nulls: readonly Candidate[];
-  readonly tried: ReadonlyMap<string, Tried>;
+  /** Of each in `top`, then of each in `nulls`. */
+  readonly tried: readonly Tried[];
   readonly treated: readonly Treated[];
   /** Steps of the treatment so far. */
   readonly chosen: readonly Step[];
@@ -206,8 +207,7 @@ interface Verified {
 
 /** Trials with intervals and p-values, the best first, those of the null behind. */
 function judged({ top, nulls, tried, treated, chosen, alone, key, resamples }: Verified): Trial[] {
-  const trying = [...top, ...nulls];
-  const scores = trying.map((step) => scoresOf(treated, tried.get(nameOf(step))));
+  const scores = tried.map((each) => scoresOf(treated, each));
   const means = scores.map((values) => mean(values));
   const ends = intervals(scores, (average) => average, { key, resamples });
   const ps = top.map(({ action }, i) => {
@@ -216,8 +216,8 @@ function judged({ top, nulls, tried, treated, chosen, alone, key, resamples }: V
   });
   const rates = falseDiscoveryRates(ps);
   const base = mean(treated.map(({ shifts }) => scoreOf(shifts)));
-  const trials = trying.map(({ action, gene, sum }, i): Trial => {
-    const { shifts, changed } = tried.get(nameOf({ action, gene })) as Tried;
+  const trials = [...top, ...nulls].map(({ action, gene, sum }, i): Trial => {
+    const { shifts, changed } = tried[i];
     const steps = [...chosen, { action, gene }];
     return {
       ...{ steps, ofNull: i >= top.length, score: means[i], interval: ends[i], estimate: base + sum / treated.length, changed },
@@ -245,27 +245,22 @@ const editsBy = ({ tokens }: Treated, type: Action, genes: readonly number[], { 
 const subjectsOf = (treated: readonly Treated[], action: Action, genes: readonly number[], measure: Measure, longest: number): Subject[] =>
   treated.map((cell) => ({ row: cell.row, cell: cell.tokens, edits: editsBy(cell, action, genes, measure, longest) }));
 
-/** What steps do to cells, by exact passes. */
+/** What each of some steps does to cells, by exact passes. */
 async function tryExactly(
   model: Geneformer,
   treated: readonly Treated[],
   steps: readonly Step[],
   measure: Measure,
   onProgress: (pairs: number) => void = () => {},
-): Promise<Map<string, Tried>> {
+): Promise<Tried[]> {
   const places = new Map(treated.map(({ row }, i) => [row, i]));
-  const made = new Map(
-    steps.map((step) => {
-      const shifts = [...(measure.states ?? [])].map(() => new Float64Array(treated.length));
-      return [nameOf(step), { shifts, changed: 0 }];
-    }),
-  );
+  const numbers = new Map(steps.map((step, i) => [nameOf(step), i]));
+  const made = steps.map(() => ({ shifts: Array.from(measure.states ?? [], () => new Float64Array(treated.length)), changed: 0 }));
   let pairs = 0;
   for (const action of new Set(steps.map((step) => step.action))) {
     const genes = steps.filter((step) => step.action === action).map(({ gene }) => gene);
     for await (const { row, edit, effect } of perturb(model, subjectsOf(treated, action, genes, measure, model.config.length), measure)) {
-      const into = made.get(nameOf({ action, gene: edit.genes[0] }));
-      if (!into) continue;
+      const into = made[numbers.get(nameOf({ action, gene: edit.genes[0] })) as number];
       for (const [s, shift] of effect.entries()) into.shifts[s][places.get(row) ?? 0] = shift;
       into.changed++;
       onProgress(++pairs);

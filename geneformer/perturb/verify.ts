@@ -68,6 +68,13 @@ export function recallOf(top: readonly number[], control: readonly number[], res
   return found / top.length;
 }
 
+/** @throws Error for what only exact passes can tell. */
+export function refuseScreening({ as, anchor }: Perturbation, { affected }: Measure): void {
+  if (as === "group" || anchor !== undefined)
+    throw new Error("screen: genes are screened one at a time; leave groups and anchors to exact runs");
+  if (affected) throw new Error("screen: it is of whole cells; leave --affected to exact runs");
+}
+
 /**
  * Screen all perturbations into `out`/screen, then perturb the strongest genes and a random control exactly into `out`/exact. Shifts to the state that cells
  * come from, the first, are not screened: nothing is ordered by them.
@@ -81,8 +88,7 @@ export async function screenAndVerify(
   out: string,
   { verify = 50, seed = 0, screen = {}, onStage, ...options }: VerifyOptions,
 ): Promise<Verification> {
-  if (perturbation.as === "group" || perturbation.anchor !== undefined)
-    throw new Error("screen: genes are screened one at a time; leave groups and anchors to exact runs");
+  refuseScreening(perturbation, measure);
   const timed = async <T>(f: () => Promise<T>): Promise<readonly [T, number]> => {
     const began = performance.now();
     const made = await f();

@@ -5,7 +5,7 @@ import type { Names } from "../data/names.ts";
 import type { Table } from "../table.ts";
 import { falseDiscoveryRates } from "./ranks.ts";
 import { intervals, type Statistic, signFlips } from "./resample.ts";
-import { gene, mean, sorted } from "./tables.ts";
+import { deviation, gene, mean, sorted } from "./tables.ts";
 
 /** What came of perturbing genes one by one, in columns: a row for each gene of each cell. */
 export interface Pairs {
@@ -159,9 +159,8 @@ function sparseOf({ cells, genes, ranks, values }: Pairs): Sparse {
 
 /** Numbers in units of their standard deviation; all 0 where they are the same. */
 function standardised(numbers: Float64Array): Float64Array {
-  const centre = mean(numbers);
-  const deviation = Math.sqrt(mean(numbers.map((value) => (value - centre) ** 2)));
-  return numbers.map((value) => (deviation > 0 ? (value - centre) / deviation : 0));
+  const [centre, unit] = [mean(numbers), deviation(numbers)];
+  return numbers.map((value) => (unit > 0 ? (value - centre) / unit : 0));
 }
 
 /** The genes nearest to each gene, nearest first; -1 where there are no more.   -> [genes * matched] */

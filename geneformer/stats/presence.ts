@@ -1,6 +1,6 @@
 /** How common genes are in cells, how high they stand in them, and which are alike in both. */
 
-import { mean } from "./tables.ts";
+import { deviation } from "./tables.ts";
 
 /** What genes are matched by. */
 export interface Presence {
@@ -24,18 +24,13 @@ export function presenceOf(cells: readonly ArrayLike<number>[]): Map<number, Pre
   return new Map([...sums].map(([gene, { count, rank }]) => [gene, { gene, rate: count / cells.length, rank: rank / count }]));
 }
 
-const deviation = (values: readonly number[]): number => {
-  const centre = mean(values);
-  return Math.sqrt(mean(values.map((value) => (value - centre) ** 2))) || 1;
-};
-
 /**
  * For each gene, the `each` nearest candidates by rate and rank (both in deviations of all), none taken twice: genes take turns, so that the first do not
  * take all that is near. Of candidates as near the first is taken. Where candidates run out there are fewer.
  */
 export function matched(genes: readonly Presence[], candidates: readonly Presence[], each: number): Map<number, number[]> {
   const all = [...genes, ...candidates];
-  const [ofRate, ofRank] = [deviation(all.map(({ rate }) => rate)), deviation(all.map(({ rank }) => rank))];
+  const [ofRate, ofRank] = [all.map(({ rate }) => rate), all.map(({ rank }) => rank)].map((values) => deviation(values) || 1);
   const distance = (a: Presence, b: Presence) => ((a.rate - b.rate) / ofRate) ** 2 + ((a.rank - b.rank) / ofRank) ** 2;
   const left = new Set(candidates);
   const found = new Map(genes.map(({ gene }) => [gene, [] as number[]]));

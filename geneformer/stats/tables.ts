@@ -21,6 +21,12 @@ export const mean = (values: ArrayLike<number>): number => {
   return sum / values.length;
 };
 
+/** The standard deviation of a population. */
+export const deviation = (values: ArrayLike<number>): number => {
+  const centre = mean(values);
+  return Math.sqrt(mean(Array.from(values, (value) => (value - centre) ** 2)));
+};
+
 /** The mean and the spread of numbers that come one by one and are not kept (Welford 1962). */
 export class Moments {
   count = 0;

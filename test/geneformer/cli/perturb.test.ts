@@ -255,9 +255,13 @@ describe("is refused in one sentence, and writes nothing:", () => {
     ["a state twice", [...states, "--goal", UP], "is named twice; start, goal and alternatives are different states"],
     ["filters that leave nothing", ["--filter", "type=none"], /no cell is left after --filter type=none; there were 4/],
     ["a slice beyond the cells", ["--slice", "7:9"], "no cell is left after --slice 7:9"],
-    ["screening of affected genes", [...states, "--goal", DOWN, "--screen", "--affected"], "--screen: it is of cells, a gene at a time"],
-    ["screening of a group", [...states, "--goal", DOWN, "--screen", "--genes", "A,B", "--as", "group"], "leave --affected, --as group"],
-    ["screening of pairs", [...states, "--goal", DOWN, "--screen", "--anchor", "A"], "and --anchor to exact runs"],
+    ["screening of affected genes", [...states, "--goal", DOWN, "--screen", "--affected"], "leave --affected to exact runs"],
+    [
+      "screening of a group",
+      [...states, "--goal", DOWN, "--screen", "--genes", "A,B", "--as", "group"],
+      "genes are screened one at a time",
+    ],
+    ["screening of pairs", [...states, "--goal", DOWN, "--screen", "--anchor", "A"], "leave groups and anchors to exact runs"],
     ["a layer that is not there", ["--layer", "-9"], "layer: must be an integer from -2 to 0"],
   ])("%s", (_, more, message) => refused(args("refused", ...more), message));
 
