@@ -30,6 +30,7 @@ interface Options extends ModelOptions, StateOptions {
   pickles?: string;
   screen: boolean;
   points?: number;
+  knots?: number;
   directions: number;
   verify: number;
   upstreamQuirks: boolean;
@@ -75,8 +76,13 @@ export const command: Define = (program, context) => {
     .option("--verify <number>", "genes that --screen verifies: so many of the strongest, as many others", integer(1), 50)
     .option(
       "--points <number>",
-      "points between ranks that --screen averages over (default: 1, or 4 where the model's positions are rough)",
+      "points between ranks that --screen averages over (default: 1, or 2 where the model's positions are rough)",
       integer(1),
+    )
+    .option(
+      "--knots <number>",
+      "edits of a cell whose moves of genes --screen passes exactly, to mend the others' by (default: 0, or 8 where positions are rough)",
+      integer(0),
     )
     .option("--directions <number>", "without states: random directions that --screen projects motions on", integer(1), 16)
     .option("--pickles <folder>", "also the original's _raw.pickle files, there")
@@ -173,27 +179,37 @@ export const command: Define = (program, context) => {
     });
 };
 
-/** Positions whose neighbours are less alike than this are rough: a point of the way between them says little of the rest. */
+/** Positions whose neighbours are less alike than this are rough: a slope at a point between them says little of the rest. */
 const SMOOTH = 0.9;
 
-/** Points of the way between ranks that screening averages over, and what the model's positions are like. */
-export async function pointsOf(model: Geneformer, longest: number, asked: number | undefined, { say }: Context): Promise<number> {
+/** How finely screening follows the ranks, unless asked: with these, 90 % of the strongest were found on models with rough positions (bench/LOG.md). */
+const FINE = { points: 2, knots: 8 };
+const PLAIN = { points: 1, knots: 0 };
+
+/** Points of the way between ranks that screening averages over, and knots; and what the model's positions are like. */
+export async function finenessOf(
+  model: Geneformer,
+  longest: number,
+  asked: { readonly points?: number; readonly knots?: number },
+  { say }: Context,
+): Promise<typeof FINE> {
   const alike = await smoothness(model, longest);
-  const points = asked ?? (alike < SMOOTH ? 4 : 1);
+  const usual = alike < SMOOTH ? FINE : PLAIN;
+  const { points, knots } = { points: asked.points ?? usual.points, knots: asked.knots ?? usual.knots };
   say(
-    `neighbouring ranks of this model have a cosine of ${alike.toFixed(3)}${alike < SMOOTH ? ": rough, so that estimates may say little; see what the control says" : ""}; ${points} ${points === 1 ? "point" : "points"} between them`,
+    `neighbouring ranks of this model have a cosine of ${alike.toFixed(3)}${alike < SMOOTH ? ": rough, so that estimates may say little; see what the control says" : ""}; ${points} ${points === 1 ? "point" : "points"} between them, ${knots} ${knots === 1 ? "knot" : "knots"}`,
   );
-  return points;
+  return { points, knots };
 }
 
 /** `--screen`: estimates of all, exact passes for some. */
 async function screened(
   { model, cells, perturbation, measure, plan, longest, identity, tokensPerShard }: Screened,
-  { out, resume, force, verify, points: asked, directions }: Options,
+  { out, resume, force, verify, points, knots, directions }: Options,
   vocabulary: Vocabulary | null,
   context: Context,
 ): Promise<void> {
-  const points = await pointsOf(model, longest, asked, context);
+  const fineness = await finenessOf(model, longest, { points, knots }, context);
   let bar: Progress | null = null;
   const onStage = (stage: "screen" | "verify") => {
     bar?.stop();
@@ -204,7 +220,16 @@ async function screened(
     bar?.update(pairs);
   };
   const done = await screenAndVerify(model, cells, perturbation, measure, out, {
-    ...{ tokensPerShard, identity, resume, force, onProgress, onStage, verify, screen: { points, ...(!measure.states && { directions }) } },
+    ...{
+      tokensPerShard,
+      identity,
+      resume,
+      force,
+      onProgress,
+      onStage,
+      verify,
+      screen: { ...fineness, ...(!measure.states && { directions }) },
+    },
   });
   (bar as Progress | null)?.stop();
   for (const folder of ["screen", "exact"])
@@ -212,7 +237,7 @@ async function screened(
       await writeVocabulary(vocabulary, `${out}/${folder}/${DICTIONARY}`);
   const { run, ...said } = done;
   context.report(
-    { out, pairs: plan.pairs, points, verifiedPairs: run.plan.pairs, ...said },
+    { out, pairs: plan.pairs, ...fineness, verifiedPairs: run.plan.pairs, ...said },
     `${count(plan.pairs)} pairs of ${count(done.genes)} genes screened, ${figure(done.screenRate)} pairs/s; ${count(run.plan.pairs)} of ${count(done.top.length)} strongest and ${count(done.control.length)} other genes verified, ${figure(done.verifyRate)} pairs/s`,
     `estimates and exact effects: Spearman ${correlation(done.spearmanOfControl)} over the random control, ${correlation(done.spearman)} over all verified; exact is ${figure(done.slope)} times the estimate`,
     `of the ${count(done.top.length)} strongest genes in truth, screening had ${(100 * done.recall).toFixed(0)} % among its own, as the control tells`,

@@ -9,7 +9,7 @@ import { type Action, type Round, type Step, treat } from "../perturb/treat.ts";
 import type { Table } from "../table.ts";
 import { calibration, type Define, device, ending, examples, force, integer, out, precision, seed } from "./command.ts";
 import { dictionary, layer, type ModelOptions, openDevice, openModel, tokensPerBatch } from "./model.ts";
-import { pointsOf } from "./perturb.ts";
+import { finenessOf } from "./perturb.ts";
 import { cellsOf, genesOf, mode as modeOption, type StateOptions, stateOptions, statesOf } from "./states.ts";
 import { writeTable } from "./table.ts";
 import { correlation, count, figure, type Progress } from "./terminal.ts";
@@ -20,6 +20,7 @@ interface Options extends ModelOptions, StateOptions {
   steps: number;
   verify: number;
   points?: number;
+  knots?: number;
   resamples: number;
   seed: number;
 }
@@ -46,8 +47,13 @@ export const command: Define = (program, context) => {
     .addOption(tokensPerBatch())
     .option(
       "--points <number>",
-      "points between ranks that screening averages over (default: 1, or 4 where positions are rough)",
+      "points between ranks that screening averages over (default: 1, or 2 where positions are rough)",
       integer(1),
+    )
+    .option(
+      "--knots <number>",
+      "edits of a cell whose moves of genes are passed exactly, to mend the others' by (default: 0, or 8 where positions are rough)",
+      integer(0),
     )
     .option("--resamples <number>", "resamples of the cells behind an interval", integer(40), 2000)
     .addOption(seed())
@@ -77,7 +83,7 @@ export const command: Define = (program, context) => {
       const actions: readonly Action[] = options.action === "both" ? ["overexpress", "delete"] : [options.action];
       const measure: Measure = { layer, mode, ends, tokensPerBatch, states };
       const longest = rows.reduce((most, row) => Math.max(most, dataset.lengths[row]), 0);
-      const points = await pointsOf(model, longest, options.points, context);
+      const screen = await finenessOf(model, longest, options, context);
 
       let [bar, at]: [Progress | null, string] = [null, ""];
       const onProgress = (stage: "screen" | "verify", round: number, pairs: number, most: number) => {
@@ -100,7 +106,7 @@ export const command: Define = (program, context) => {
         steps,
         verify,
         key,
-        points,
+        screen,
         resamples,
         onProgress,
       }))

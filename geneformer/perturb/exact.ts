@@ -8,7 +8,7 @@ import { index, segments } from "../../src/stream.ts";
 import type { Tensor } from "../../src/tensor.ts";
 import { streamOf } from "../data/batches.ts";
 import { batchesOf, type EmbeddingMode, type Ends, firstRows, pool } from "../embed.ts";
-import { type Geneformer, hiddenOf, type Places } from "../model.ts";
+import { type Geneformer, hiddenOf, type Pass, type Places, type Stream } from "../model.ts";
 import { mean } from "../stats/tables.ts";
 import { type Edit, genesOf, NEW, original } from "./edit.ts";
 
@@ -138,8 +138,7 @@ export async function* perturb(model: Geneformer, subjects: Iterable<Subject>, m
           { gradients: false },
         );
         const none = { genes: null, last: null };
-        if (!byGene && mode === "cls")
-          return { vectors: cast(model.encode(stream, { ...pass, at: firstOf(lengths, stream.segments.rows) }), "f32"), ...none };
+        if (!byGene) return { vectors: vectorsOf(model, stream, lengths, measure, pass), ...none };
         const x = model.encode(stream, pass);
         return { vectors: byVector ? pool(x, lengths, mode, ends) : null, ...(byGene ? geneCosines(x, before, batch, ends) : none) };
       });
@@ -177,6 +176,12 @@ export async function* perturb(model: Geneformer, subjects: Iterable<Subject>, m
   } finally {
     (held as Tensor | null)?.free();
   }
+}
+
+/** A vector of each cell of a stream, in f32; the last layer is of <cls> alone, where that is all.   -> [B, C] */
+export function vectorsOf(model: Geneformer, stream: Stream, lengths: readonly number[], { mode, ends }: Measure, pass: Pass): Tensor {
+  if (mode === "cell") return pool(model.encode(stream, pass), lengths, mode, ends);
+  return cast(model.encode(stream, { ...pass, at: firstOf(lengths, stream.segments.rows) }), "f32");
 }
 
 /** The first place of each cell, in a stream of these lengths and so many rows. */

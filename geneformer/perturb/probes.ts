@@ -77,9 +77,9 @@ function forward(
   ends: Ends,
   [gate, places]: readonly Tensor[],
 ): Tensor {
-  const cells = streamOf(model, batch.map(({ cell }) => cell.map((token, place): Probe => [token, place]))); // biome-ignore format: one line
+  const cells = streamAt(model, batch.map(({ cell }) => cell.map((token, place): Probe => [token, place]))); // biome-ignore format: one line
   const some = batch.some(({ probes }) => probes.length > 0);
-  const probes = some ? streamOf(model, batch.map(({ probes }) => probes)) : null; // biome-ignore format: one line
+  const probes = some ? streamAt(model, batch.map(({ probes }) => probes)) : null; // biome-ignore format: one line
   const both = segments(batch.map(({ cell, probes }) => cell.length + probes.length));
   const order = probes && orderOf(batch);
   /** Rows of cells and of their probes, cell after cell. */
@@ -117,7 +117,8 @@ function forward(
   return div(segmentSum(mul(join(x, p), weight), both), segmentSum(weight, both));
 }
 
-function streamOf({ config }: Geneformer, cells: readonly (readonly Probe[])[]): Stream {
+/** Cells of tokens at ranks, as a stream. */
+export function streamAt({ config }: Geneformer, cells: readonly (readonly Probe[])[]): Stream {
   const all = cells.flat();
   const tokens = all.map(([token]) => token);
   const ranks = all.map(([, place]) => place);

@@ -8,7 +8,7 @@
  *     f(edited) - f  =  sum over probes of df/dgate  -  sum over genes that go of df/dgate  +  sum over genes that move of df/dp[j] . (P[j + d] - P[j])
  *
  * Trained models have smooth positions, neighbouring ranks meaning nearly the same; where they do not, gradients are averaged over points of the way that most
- * genes go, all at once, from P[j] to P[j + 1] or P[j - 1].
+ * genes go, all at once, from P[j] to P[j + 1] or P[j - 1], and what moving genes do is drawn to what it does exactly at some edits (knots.ts).
  *
  * With states f is a cosine to each. Without, the cosine of a vector e with itself is flat at the cell, and what remains is of second order:
  * 1 - cos = |d|^2 / 2|e|^2, d what e changes by across its own direction. Random signs u, made orthogonal to e, give |d|^2 as the mean of (u . d)^2
@@ -21,11 +21,14 @@ import { batchesOf } from "../embed.ts";
 import type { Geneformer } from "../model.ts";
 import { genesOf, NEW } from "./edit.ts";
 import { checkMeasure, cosineOf, type Estimate, type Measure, type Subject } from "./exact.ts";
+import { errorsOf, type Moves, passKnots } from "./knots.ts";
 import { type Probe, type Probed, probedPass, type Target } from "./probes.ts";
 
 export interface ScreenOptions {
   /** Points on the way between ranks that gradients are averaged over. Default 1, which is half of it. */
   readonly points?: number;
+  /** Edits of each cell, some, whose moves of genes are passed exactly. Default 0: none. */
+  readonly knots?: number;
   /** Without states: random directions that a cell's motion is projected on. Default 16. */
   readonly directions?: number;
   /** What the directions are drawn from. Default 0. */
@@ -33,14 +36,12 @@ export interface ScreenOptions {
 }
 
 /** What of an edit has derivatives. */
-interface Sketch {
+interface Sketch extends Moves {
   readonly edit: Estimate["edit"];
   /** Places whose genes go. */
   readonly gone: readonly number[];
   /** Probes that stand for what comes, by number. */
   readonly arrivals: readonly number[];
-  /** Genes that move: those of places from ... to - 1, by so many ranks. */
-  readonly moved: readonly (readonly [from: number, to: number, by: number])[];
 }
 
 /** A cell with its edits, or some of them, and the probes that they need. */
@@ -77,7 +78,7 @@ function* partsOf({ row, cell, edits }: Subject, tokensPerBatch: number): Genera
     }
     const middle = from.length >> 1;
     if (from[middle] !== NEW) way += Math.sign(middle - from[middle]);
-    sketches.push({ edit: { genes, perturbed }, gone, arrivals, moved });
+    sketches.push({ edit: { genes, perturbed }, gone, arrivals, moved, ranks: arrivals.map((probe) => probes[probe][1]) });
     if (probes.length < room) continue;
     yield { row, cell: tokens, probes, sketches, way };
     [numbers, probes, sketches, way] = [new Map(), [], [], 0];
@@ -91,25 +92,35 @@ interface Functions {
   readonly count: number;
   /** The gradient of function k by the batch's vectors.   value [rows, C] -> [rows, C] */
   seeds(k: number, value: ArrayLike<number>, batch: readonly Part[]): Float32Array;
+  /** What function k of a cell changes by where its value becomes each of some others. */
+  changes(k: number, value: ArrayLike<number>, others: readonly ArrayLike<number>[], part: Part): number[];
   /** What an edit does, from what it changes each function by. */
   effect(changes: readonly number[], sketch: Sketch, part: Part): number[];
 }
 
+/** What edits change a function by, to first order: what comes and goes, and what moves. */
+interface Changes {
+  readonly gates: Float64Array;
+  readonly moves: Float64Array;
+}
+
 /**
  * Estimate what `perturb` would say of perturbations: in the same order, as shifts to each state, or as cosines. The cost is a forward pass of the cells and
- * their probes for each point, and a way back of the cells for each state or direction, whatever the number of edits. Estimates rank edits; exact passes calibrate them.
- * @throws RangeError as `perturb` does, and for points or directions that are no positive integers.
+ * their probes for each point, a way back of the cells for each state or direction, and a forward pass of the cell for each knot, whatever the number of edits.
+ * Estimates rank edits; exact passes calibrate them.
+ * @throws RangeError as `perturb` does, and for points or directions that are no positive integers, or knots no integer from 0.
  */
 export async function* screen(
   model: Geneformer,
   subjects: Iterable<Subject>,
   measure: Measure,
-  { points = 1, directions = 16, seed = 0 }: ScreenOptions = {},
+  { points = 1, knots = 0, directions = 16, seed = 0 }: ScreenOptions = {},
 ): AsyncGenerator<Estimate, void, undefined> {
   const { tokensPerBatch, ends, states } = measure;
   const layers = checkMeasure(model, measure);
   for (const [name, value] of Object.entries({ points, directions }))
     if (!(Number.isInteger(value) && value > 0)) throw new RangeError(`screen: ${name} must be a positive integer; got ${value}`);
+  if (!(Number.isInteger(knots) && knots >= 0)) throw new RangeError(`screen: knots must be an integer from 0; got ${knots}`);
   const table = await model.embeddings.position.weight.data();
   const functions = states && states.size > 0 ? toStates(measure) : along(measure, directions, Key.from(seed));
 
@@ -118,7 +129,7 @@ export async function* screen(
   }
   for (const batch of batchesOf(parts(), tokensPerBatch, ({ cell, probes }) => cell.length + probes.length)) {
     const total = batch.reduce((sum, { sketches }) => sum + sketches.length, 0);
-    const changes = Array.from({ length: functions.count }, () => new Float64Array(total));
+    const changes = Array.from({ length: functions.count }, (): Changes => ({ gates: new Float64Array(total), moves: new Float64Array(total) })); // biome-ignore format: one line
     for (let point = 0; point < points; point++) {
       const places = between(batch, model, table, (point + 0.5) / points, ends);
       const { value, pull, free } = probedPass(model, batch, places, { layers, target: functions.target, ends });
@@ -133,10 +144,22 @@ export async function* screen(
         free();
       }
     }
+    let at = 0;
+    if (knots > 0)
+      for await (const { part, knots: chosen, value, moved } of passKnots(model, batch, knots, functions.target, measure)) {
+        const count = part.sketches.length;
+        for (const [k, { moves }] of changes.entries()) {
+          const estimates = moves.subarray(at, at + count);
+          const exact = functions.changes(k, value, moved, part);
+          const errors = errorsOf(part.sketches, estimates, new Map(chosen.map((edit, i) => [edit, exact[i]])));
+          for (let i = 0; i < count; i++) estimates[i] += errors[i];
+        }
+        at += count;
+      }
     let i = 0;
     for (const part of batch)
       for (const sketch of part.sketches) {
-        const own = changes.map((all) => all[i]);
+        const own = changes.map(({ gates, moves }) => gates[i] + moves[i]);
         yield { row: part.row, edit: sketch.edit, effect: functions.effect(own, sketch, part) };
         i++;
       }
@@ -162,14 +185,14 @@ function between(batch: readonly Part[], { config }: Geneformer, table: ArrayLik
   return places;
 }
 
-/** Add what each edit of a batch changes a function by, times a share, to `sums`. */
+/** Add what each edit of a batch changes a function by, times a share, to what is known of it. */
 function changesOf(
   batch: readonly Part[],
   { gate, places }: { readonly gate: ArrayLike<number>; readonly places: ArrayLike<number> },
   table: ArrayLike<number>,
   width: number,
   share: number,
-  sums: Float64Array,
+  changes: Changes,
 ): void {
   let [gates, rows, i] = [0, 0, 0];
   for (const { cell, probes, sketches } of batch) {
@@ -190,11 +213,12 @@ function changesOf(
       return running;
     };
     for (const { gone, arrivals, moved } of sketches) {
-      let change = 0;
-      for (const place of gone) change -= gate[gates + place];
-      for (const probe of arrivals) change += gate[gates + cell.length + probe];
-      for (const [from, to, d] of moved) change += upTo(d)[to] - upTo(d)[from];
-      sums[i++] += share * change;
+      let [open, move] = [0, 0];
+      for (const place of gone) open -= gate[gates + place];
+      for (const probe of arrivals) open += gate[gates + cell.length + probe];
+      for (const [from, to, d] of moved) move += upTo(d)[to] - upTo(d)[from];
+      changes.gates[i] += share * open;
+      changes.moves[i++] += share * move;
     }
     gates += cell.length + probes.length;
     rows += cell.length;
@@ -222,37 +246,46 @@ function toStates({ states = new Map(), mode }: Measure): Functions {
       }
       return seeds;
     },
+    changes(k, value, others) {
+      const before = cosineOf(value, goals[k]);
+      return others.map((other) => cosineOf(other, goals[k]) - before);
+    },
     effect: (changes) => [...changes],
   };
 }
 
 /** Motions across the vectors' own directions: of <cls>, or of each gene, along random signs. */
 function along({ mode, ends }: Measure, directions: number, key: Key): Functions {
+  const seedsOf: Functions["seeds"] = (k, value, batch) => {
+    const rows = mode === "cls" ? batch.length : batch.reduce((sum, { cell }) => sum + cell.length, 0);
+    const width = value.length / rows;
+    const seeds = new Float32Array(value.length);
+    let row = 0;
+    for (const { row: name, cell } of batch) {
+      const [first, end] = mode === "cls" ? [0, 1] : genesOf(cell.length, ends);
+      // A cell's directions are its own, whatever batch and part of its edits it is in.
+      const draws = key
+        .fold(name)
+        .fold(k)
+        .uniforms(end * width);
+      for (let i = first; i < end; i++) {
+        const e = rowOf(value, row + i, width);
+        const signs = Float64Array.from(e, (_, c) => (draws[i * width + c] < 0.5 ? -1 : 1));
+        const own = norm(e);
+        const share = signs.reduce((sum, sign, c) => sum + sign * e[c], 0) / own ** 2;
+        for (let c = 0; c < width; c++) seeds[(row + i) * width + c] = (signs[c] - share * e[c]) / own;
+      }
+      row += mode === "cls" ? 1 : cell.length;
+    }
+    return seeds;
+  };
   return {
     target: mode === "cls" ? "cls" : "rows",
     count: directions,
-    seeds(k, value, batch) {
-      const rows = mode === "cls" ? batch.length : batch.reduce((sum, { cell }) => sum + cell.length, 0);
-      const width = value.length / rows;
-      const seeds = new Float32Array(value.length);
-      let row = 0;
-      for (const { row: name, cell } of batch) {
-        const [first, end] = mode === "cls" ? [0, 1] : genesOf(cell.length, ends);
-        // A cell's directions are its own, whatever batch and part of its edits it is in.
-        const draws = key
-          .fold(name)
-          .fold(k)
-          .uniforms(end * width);
-        for (let i = first; i < end; i++) {
-          const e = rowOf(value, row + i, width);
-          const signs = Float64Array.from(e, (_, c) => (draws[i * width + c] < 0.5 ? -1 : 1));
-          const own = norm(e);
-          const share = signs.reduce((sum, sign, c) => sum + sign * e[c], 0) / own ** 2;
-          for (let c = 0; c < width; c++) seeds[(row + i) * width + c] = (signs[c] - share * e[c]) / own;
-        }
-        row += mode === "cls" ? 1 : cell.length;
-      }
-      return seeds;
+    seeds: seedsOf,
+    changes(k, value, others, part) {
+      const seeds = seedsOf(k, value, [part]);
+      return others.map((other) => seeds.reduce((sum, seed, i) => sum + seed * (other[i] - value[i]), 0));
     },
     effect(changes, { gone }, { cell }) {
       const [first, end] = genesOf(cell.length, ends);

@@ -16,7 +16,7 @@ import { type Edit, genesOf } from "./edit.ts";
 import { type Measure, perturb, type Subject } from "./exact.ts";
 import { editsOf, unitsOf } from "./plan.ts";
 import type { Cells } from "./run.ts";
-import { screen } from "./screen.ts";
+import { type ScreenOptions, screen } from "./screen.ts";
 
 /** What can be done to a gene. */
 export type Action = "overexpress" | "delete";
@@ -72,8 +72,7 @@ export interface TreatOptions {
   readonly verify?: number;
   /** Resamples and ties come of it. */
   readonly key: Key;
-  /** Of screening. */
-  readonly points?: number;
+  readonly screen?: ScreenOptions;
   /** Of intervals. Default 2,000. */
   readonly resamples?: number;
   /** Pairs of a gene and a cell that are done, of how many at most. It may throw, to stop. */
@@ -114,7 +113,7 @@ export async function* treat(
   measure: Measure,
   options: TreatOptions,
 ): AsyncGenerator<Round, void, undefined> {
-  const { actions, genes, goal, alternatives = [], steps = 2, verify = 50, key, points, resamples = 2000, onProgress } = options;
+  const { actions, genes, goal, alternatives = [], steps = 2, verify = 50, key, screen: how, resamples = 2000, onProgress } = options;
   const states = new Map([goal, ...alternatives].map((name) => [name, stateOf(measure, name)]));
   const toward: Measure = { ...measure, states, affected: false };
   if (actions.length === 0 || genes.length === 0) throw new RangeError("treat: no gene to try, or nothing to do with it; give some");
@@ -129,7 +128,7 @@ export async function* treat(
   for (let round = 1; round <= steps; round++) {
     const open = genes.filter((gene) => !chosen.some((step) => step.gene === gene));
     const most = actions.length * open.length * treated.length;
-    const ordered = await estimated(model, treated, actions, open, toward, points, (pairs) => onProgress?.("screen", round, pairs, most));
+    const ordered = await estimated(model, treated, actions, open, toward, how, (pairs) => onProgress?.("screen", round, pairs, most));
     const top = ordered.slice(0, verify);
     const nulls = likest(top, ordered.slice(verify), known, key.fold(round));
 
@@ -168,14 +167,14 @@ async function estimated(
   actions: readonly Action[],
   genes: readonly number[],
   measure: Measure,
-  points: number | undefined,
+  how: ScreenOptions | undefined,
   onProgress: (pairs: number) => void,
 ): Promise<Candidate[]> {
   const found = new Map<string, Candidate>();
   let pairs = 0;
   for (const action of actions) {
     const subjects = subjectsOf(treated, action, genes, measure, model.config.length);
-    for await (const { edit, effect } of screen(model, subjects, measure, { ...(points && { points }) })) {
+    for await (const { edit, effect } of screen(model, subjects, measure, how)) {
       const [gene] = edit.genes;
       const candidate = found.get(nameOf({ action, gene })) ?? { action, gene, sum: 0 };
       found.set(nameOf(candidate), candidate);

@@ -164,7 +164,7 @@ test("an anchor, affected genes, and a null run have their tables", async () => 
 test("screening, then verifying: estimates of all, exact passes of some, and what they say of each other", async () => {
   const states = ["--state-column", "type", "--start", UP, "--goal", DOWN];
   const report = await results(args("screened", ...states, "--screen", "--verify", "2"));
-  expect(report).toMatchObject({ pairs: 8, genes: 6, points: 4 }); // a random model's ranks are rough
+  expect(report).toMatchObject({ pairs: 8, genes: 6, points: 2, knots: 8 }); // a random model's ranks are rough
   expect([report.top, report.control].map((genes) => (genes as number[]).length)).toEqual([2, 2]);
   for (const [run, rows] of [
     ["screen", 6],
@@ -175,7 +175,10 @@ test("screening, then verifying: estimates of all, exact passes of some, and wha
     expect(tableOf(`${run}.csv`).rows).toHaveLength(rows);
     expect(tableOf(`${run}.csv`).rows.every((row) => row[2] !== "")).toBe(true);
   }
-  const { stderr } = await geneformer(args("screened", ...states, "--screen", "--verify", "2", "--resume", "--points", "4"));
+  const { stderr } = await geneformer(
+    args("screened", ...states, "--screen", "--verify", "2", "--resume", "--points", "2", "--knots", "8"),
+  );
+  expect(stderr).toMatch(/2 points between them, 8 knots/);
   expect(stderr).toMatch(/Spearman \S+ over the random control/);
   expect(await sentence(args("screened", ...states, "--screen"))).toMatch(/screened\/screen" exists; go on with --resume/);
 });

@@ -8,11 +8,11 @@ import { inference } from "../../../autograd/tape.ts";
 import { streamOf } from "../../../geneformer/data/batches.ts";
 import type { Geneformer } from "../../../geneformer/model.ts";
 import { type Edit, NEW } from "../../../geneformer/perturb/edit.ts";
-import { cosineOf, type Estimate, type Measure, type Subject } from "../../../geneformer/perturb/exact.ts";
+import { cosineOf, type Estimate, type Measure, perturb, type Subject } from "../../../geneformer/perturb/exact.ts";
 import { editsOf, type Perturbation, unitsOf } from "../../../geneformer/perturb/plan.ts";
 import { readResults } from "../../../geneformer/perturb/results.ts";
 import { type RunOptions, readRun } from "../../../geneformer/perturb/run.ts";
-import { screen } from "../../../geneformer/perturb/screen.ts";
+import { type ScreenOptions, screen } from "../../../geneformer/perturb/screen.ts";
 import { recallOf, screenAndVerify, smoothness } from "../../../geneformer/perturb/verify.ts";
 import { spearman } from "../../../geneformer/stats/ranks.ts";
 import { type Hook, withHooks } from "../../../nn/hooks.ts";
@@ -152,10 +152,50 @@ onDevice("reference", (device) => {
       expect(more.some(({ effect }, i) => Math.abs(effect[0] - together[i].effect[0]) > 1e-4)).toBe(true);
     }));
 
+  /** The first of the genes goes behind m others, which move up: nothing comes and nothing goes, so that only ranks change. */
+  const turned = (tokens: readonly number[]): Edit[] =>
+    Array.from({ length: tokens.length - 3 }, (_, i) => {
+      const from = tokens.map((_, place) => (place === 0 || place > i + 2 ? place : place === i + 2 ? 1 : place + 1));
+      return { genes: [i], tokens: from.map((place) => tokens[place]), from, perturbed: new Set<number>(), fallen: 0 };
+    });
+  const goals = new Map([["goal", state], ["other", Float32Array.from(Key.from(10).normals(width))]]); // biome-ignore format: one line
+  const turning = (): Subject[] => toyCells(4).filter(({ length }) => length > 4).map((tokens, row) => ({ row, cell: tokens, edits: turned([...tokens]) })); // biome-ignore format: one line
+
+  test.each(["cell", "cls"] as const)("%s: where all edits are knots, what moving genes do is exact; where some are, at those", (mode) =>
+    using(async (model) => {
+      const whole = { ...measure, mode, states: goals };
+      const exact = await outcomes(perturb(model, turning(), whole));
+      const off = async (options: ScreenOptions, tokensPerBatch = 200) => {
+        const got = await outcomes(screen(model, turning(), { ...whole, tokensPerBatch }, options));
+        expect(got.map(({ row, edit }) => [row, edit.genes])).toEqual(exact.map(({ row, edit }) => [row, edit.genes]));
+        return got.map(({ effect }, i) => Math.max(...effect.map((shift, k) => Math.abs(shift - exact[i].effect[k]))));
+      };
+      for (const tokensPerBatch of [1000, 20, 1]) expect(Math.max(...(await off({ knots: 100 }, tokensPerBatch)))).toBeLessThan(1e-6);
+      expect(Math.max(...(await off({ points: 4 })))).toBeGreaterThan(1e-3); // ranks of a random model are rough
+      const some = await off({ knots: 2 });
+      const last = exact.flatMap(({ row }, i) => (exact[i + 1]?.row === row ? [] : [i]));
+      for (const i of last) expect(some[i]).toBeLessThan(1e-6); // the farthest of each cell is a knot
+      expect(some.some((error) => error > 1e-3)).toBe(true);
+    }),
+  );
+
+  test.each(["cell", "cls"] as const)("%s, without states: knots mend motions along each direction", (mode) =>
+    using(async (model) => {
+      const { weight } = model.embeddings.position;
+      weight.write((await weight.data()).map((value) => value / 20)); // so that 1 - cos is half of a square
+      const bare = { ...measure, mode, states: undefined };
+      const lacks = (all: readonly Estimate[]) => all.map(({ effect }) => 1 - effect[0]);
+      const exact = lacks(await outcomes(perturb(model, turning(), bare)));
+      const got = lacks(await outcomes(screen(model, turning(), bare, { directions: 600, knots: 100 })));
+      for (const [i, lack] of got.entries()) expect(Math.abs(lack / exact[i] - 1)).toBeLessThan(0.25);
+    }),
+  );
+
   test("what cannot be screened is said", () =>
     using(async (model) => {
       const all = subject({ type: "delete", genes: "all" });
       await expect(outcomes(screen(model, [all], measure, { points: 0 }))).rejects.toThrow("points must be a positive integer; got 0");
+      await expect(outcomes(screen(model, [all], measure, { knots: -1 }))).rejects.toThrow("knots must be an integer from 0; got -1");
       await expect(outcomes(screen(model, [all], measure, { directions: 1.5 }))).rejects.toThrow("directions must be a positive integer; got 1.5"); // biome-ignore format: one line
     }));
 
