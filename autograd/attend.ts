@@ -1,6 +1,6 @@
 /** Attention inside segments as the kernels do it, there and back: what the op of that name is made of, for others that need its log-sum-exp. */
 
-import { attentionGrad, attention as attentionKernel, crossTiles } from "../kernels/attention.ts";
+import { attentionGrad, attentionGradGated, attention as attentionKernel, crossTiles } from "../kernels/attention.ts";
 import { window } from "../kernels/permute.ts";
 import { bind, show } from "../src/shape.ts";
 import type { Segments } from "../src/stream.ts";
@@ -16,6 +16,8 @@ export interface AttentionOptions {
   readonly drop?: Drop | null;
   /** Place i of a segment sees places j <= i, both counted from where the segment begins in its own stream. */
   readonly causal?: boolean;
+  /** The way back also gives, fourth, what each key's presence is worth to those who look [M, H]: not with dropout, nor of causal attention. */
+  readonly gated?: boolean;
   /** The segments of keys and values, where these are another stream: segment b of the queries looks at segment b of the keys. */
   readonly keys?: Segments;
 }
@@ -27,7 +29,7 @@ export interface Attended {
   readonly lse: Tensor;
   /** What the way back reads. */
   readonly kept: readonly Tensor[];
-  /** -> dq, dk, dv */
+  /** -> dq, dk, dv, and gates where they are asked for */
   readonly back: Back;
 }
 
@@ -42,7 +44,7 @@ export function attend(
   v: Tensor,
   segments: Segments,
   heads: number,
-  { drop = null, causal = false, keys }: AttentionOptions = {},
+  { drop = null, causal = false, gated = false, keys }: AttentionOptions = {},
 ): Attended {
   const signature = keys ? "n c, m c, m c" : "n c, n c, n c";
   const { n, m = n, c } = bind("attention", signature, [q.shape, k.shape, v.shape]);
@@ -56,6 +58,7 @@ export function attend(
   if (!Number.isInteger(heads) || heads < 1 || c % heads !== 0) fail(`width ${c} does not divide into ${heads} heads`);
   const width = c / heads;
   if (width > WIDEST) fail(`heads are ${width} wide; at most ${WIDEST} are supported`);
+  if (gated && (drop || causal)) fail("gates are of attention to all keys, without dropout", drop ? "dropout" : "causal attention");
 
   const dropped = drop !== null && draws("attention", drop).threshold > 0;
   const tiles = keys ? across(segments, keys) : segments.tiles;
@@ -71,10 +74,16 @@ export function attend(
       const inputs = { ...shared, keyTiles, y, dy, lse };
       const sizes = { ...params, rows: n, keyCount: keyTiles.shape[0] };
       const outputs = { dq: storedAs(q), dkv: storedAs(k, [2, m, c]) };
-      const { dq, dkv } = runStored(attentionGrad(width, dropped, causal), inputs, outputs, sizes);
+      const {
+        dq,
+        dkv,
+        gates = null,
+      } = gated
+        ? runStored(attentionGradGated(width), inputs, { ...outputs, gates: [m, heads] }, sizes)
+        : runStored(attentionGrad(width, dropped, causal), inputs, outputs, sizes);
       const half = (start: number) =>
         runStored(window("f32"), { x: dkv }, { y: storedAs(k) }, { n: m * c, size: 1, whole: 2, inner: m * c, start }).y;
-      return [dq, half(0), half(1)];
+      return [dq, half(0), half(1), ...(gates ? [gates] : [])];
     },
   };
 }

@@ -374,17 +374,30 @@ ${w.main}
  * Tiles of queries for dq, and for dk and dv keyTiles [keyCount, 5], tiles of keys: the same table in self-attention. Both list the same pairs of cells;
  * the loops and the compiled kernel need but the first.
  */
-export const attentionGrad = variants("attentionGrad", (width: number, dropped: boolean, causal: boolean) => {
+export const attentionGrad = variants("attentionGrad", (width: number, dropped: boolean, causal: boolean) =>
+  gradient({ width, dropped, causal }, false),
+);
+
+/**
+ * The same of attention to all keys, without dropout, and beside it gates [M, H]: derivatives by what exp(score) is multiplied by for each key, which is 1.
+ * That is the sum of P (dP - delta) over the queries.
+ */
+export const attentionGradGated = variants("attentionGradGated", (width: number) =>
+  gradient({ width, dropped: false, causal: false }, true),
+);
+
+/** What both are made of. */
+function gradient({ width, dropped, causal }: Pick<Form, "width" | "dropped" | "causal">, gated: boolean) {
   const form = { width, dropped, causal, products: 2, buffers: ["q", "k", "v", "dy"] };
   const [byQueries, byKeys] = [shared({ ...form, rows: "queries" }), shared({ ...form, rows: "keys" })];
   const inputs = ["q", "k", "v", "dy", "stats", ...(dropped ? ["key"] : [])];
   const uses = [
     [...inputs, "tiles", "dq"],
-    [...inputs, "keyTiles", "dkv"],
+    [...inputs, "keyTiles", "dkv", ...(gated ? ["gates"] : [])],
   ];
   let ways: readonly Alternative[] | null = null;
   const plain = kernel({
-    name: named("attentionGrad", width, dropped, causal),
+    name: `${named("attentionGrad", width, dropped, causal)}${gated ? " gated" : ""}`,
     inputs: {
       q: "f32",
       k: "f32",
@@ -396,7 +409,7 @@ export const attentionGrad = variants("attentionGrad", (width: number, dropped: 
       keyTiles: "u32",
       ...(dropped && { key: "u32" as const }),
     },
-    outputs: { dq: "f32", dkv: "f32" },
+    outputs: { dq: "f32", dkv: "f32", ...(gated && { gates: "f32" as const }) },
     params: { count: "u32", keyCount: "u32", rows: "u32", keyRows: "u32", heads: "u32", ...(dropped && dropout) },
     scratch: { stats: { dtype: "f32", length: ({ rows, heads }) => 2 * rows * heads } }, // lse and delta of each row and head
     passes: [
@@ -443,6 +456,7 @@ ${byKeys.main}
   ${byKeys.load("value", "v")}
   var dk: array<vec4f, ${OWN}>;
   var dv: array<vec4f, ${OWN}>;
+  ${gated ? "var gate = 0.0;" : ""}
   ${byKeys.blocks(
     "q",
     "dy",
@@ -452,12 +466,15 @@ ${byKeys.main}
       let probability = exp(dotted(0u, o, mine) * SCALE - stats[stat]);
       let factor = ${byKeys.factor};
       let weight = probability * factor;
-      let dScore = probability * (dotted(1u, o, mine) * factor - stats[stat + 1u]) * SCALE;
+      let slope = probability * (dotted(1u, o, mine) * factor - stats[stat + 1u]);
+      let dScore = slope * SCALE;
+      ${gated ? "gate += slope;" : ""}
       ${byKeys.add("dk", "dScore", 0)}
       ${byKeys.add("dv", "weight", 1)}`),
   )}
   ${byKeys.store("dkv", (c) => `dk[${c}]`)}
   ${byKeys.store("dkv", (c) => `dv[${c}]`, "(p.keyRows + row)")}
+  ${gated ? "if (live && split == 0u) { gates[row * p.heads + head] = gate; }" : ""}
 }`,
       },
     ],
@@ -470,7 +487,8 @@ ${byKeys.main}
           bytes: Math.max(byQueries.taken.bytes, byKeys.taken.bytes),
         };
         ways ??= waysOf(plain as unknown as Kernel, taken, (way) => {
-          const written = [backwardByQueries, backwardByKeys].map((write) => write({ width, dropped, causal }, way));
+          const form = { width, dropped, causal };
+          const written = [backwardByQueries(form, way), backwardByKeys(form, way, gated)];
           return { passes: [first as Pass, ...written.map(({ pass }, i) => ({ ...pass, uses: uses[i] }))], written };
         });
         return ways;
@@ -481,7 +499,7 @@ ${byKeys.main}
         return {
           ...{ q: all, k: keys, v: keys, y: all, dy: all, lse: rows * heads, ...tiles },
           ...(dropped && { key: 2 }),
-          ...{ dq: all, dkv: 2 * keys },
+          ...{ dq: all, dkv: 2 * keys, ...(gated && { gates: keyRows * heads }) },
         };
       },
       small: fewer,
@@ -490,29 +508,33 @@ ${byKeys.main}
       rounding: true,
     },
     compiled: {
-      name: dropped ? "attentionGradDropped" : "attentionGrad",
-      buffers: ["q", "k", "v", "y", "dy", "lse", "tiles", ...(dropped ? ["key"] : []), "dq", "dkv"],
+      name: dropped ? "attentionGradDropped" : gated ? "attentionGradGated" : "attentionGrad",
+      buffers: ["q", "k", "v", "y", "dy", "lse", "tiles", ...(dropped ? ["key"] : []), "dq", "dkv", ...(gated ? ["gates"] : [])],
       scratch: ({ keyRows }) => attentionGradScratch(keyRows, width),
       constants: [width, Number(causal)],
       // by heads and segments: a segment's keys are met by all of its queries
       split: ({ count, heads }) => ({ pieces: heads * SHARES, work: (5 * TILE * TILE * width * count) / SHARES }),
     },
     loops(buffers, { count, keyRows, heads, ...site }) {
-      const { q, k, v, y, dy, lse, tiles, dq, dkv } = buffers as Arrays<
+      const { q, k, v, y, dy, lse, tiles, dq, dkv, gates } = buffers as Arrays<
         Record<"q" | "k" | "v" | "y" | "dy" | "lse" | "dq" | "dkv", "f32">
       > & {
         tiles: Uint32Array;
+        gates?: Floats;
       };
       const factor = mask(buffers as Masked, site);
       const [dk, dv] = [dkv.subarray(0, keyRows * heads * width), dkv.subarray(keyRows * heads * width)];
       dq.fill(0);
       dkv.fill(0);
+      gates?.fill(0);
       eachRow(tiles, { count, heads }, causal, (i, h, from, to) => {
         const delta = dotRows(y, i, dy, i, h, heads, width);
         for (let j = from; j < to; j++) {
           const probability = Math.exp(dotRows(q, i, k, j, h, heads, width) / Math.sqrt(width) - lse[i * heads + h]);
           const kept = factor(i, h, j - from);
-          const dScore = (probability * (dotRows(dy, i, v, j, h, heads, width) * kept - delta)) / Math.sqrt(width);
+          const slope = probability * (dotRows(dy, i, v, j, h, heads, width) * kept - delta);
+          const dScore = slope / Math.sqrt(width);
+          if (gates) gates[j * heads + h] += slope;
           addRow(dq, i, dScore, k, j, h, heads, width);
           addRow(dk, j, dScore, q, i, h, heads, width);
           addRow(dv, j, probability * kept, dy, i, h, heads, width);
@@ -521,7 +543,7 @@ ${byKeys.main}
     },
   });
   return plain;
-});
+}
 
 /**
  * The tiles of one stream turned to another: each with its cell's span there.   tiles, turned [count, 5]; owner [rows] of the tiles' own stream,

@@ -2,7 +2,7 @@
 
 import { adamw, adamwTogether, clipScale, unscale } from "./adamw.ts";
 import { addNorm } from "./addnorm.ts";
-import { attention, attentionGrad, crossTiles } from "./attention.ts";
+import { attention, attentionGrad, attentionGradGated, crossTiles } from "./attention.ts";
 import { cast } from "./cast.ts";
 import { COLLECTED, collect, loadsOf, padded } from "./collect.ts";
 import { cosine, cosineGrad } from "./cosine.ts";
@@ -285,6 +285,16 @@ const streams = (): Sample[] => {
               { dq: q.length, dkv: 2 * given.k.length },
               { ...size, rows, keyCount: keyTiles.length / 5 },
             ),
+            ...(dropped || causal
+              ? []
+              : [
+                  sample(
+                    attentionGradGated(width) as unknown as Kernel,
+                    { ...shared, keyTiles, y, dy, lse },
+                    { dq: q.length, dkv: 2 * given.k.length, gates: keyRows * heads },
+                    { ...size, rows, keyCount: keyTiles.length / 5 },
+                  ),
+                ]),
           ];
         }),
       ),

@@ -6,10 +6,9 @@
  * cell depends on a probe but through its gate, probes run off the tape: the way back is of the cell alone, and gates are met in attention (presence.ts).
  */
 
-import { concat, div, gather, mul, reshape, segmentSum } from "../../autograd/ops.ts";
+import { add, div, gather, mul, reshape, segmentSum } from "../../autograd/ops.ts";
 import { inference, onTape, type Pullback, pullback } from "../../autograd/tape.ts";
-import type { Linear } from "../../nn/linear.ts";
-import { index, segments } from "../../src/stream.ts";
+import { index, type Segments, segments } from "../../src/stream.ts";
 import { scoped, type Tensor, tensor } from "../../src/tensor.ts";
 import { type EmbeddingMode, type Ends, firstRows } from "../embed.ts";
 import type { Geneformer, Stream } from "../model.ts";
@@ -32,9 +31,15 @@ export type Target = EmbeddingMode | "rows";
 export interface Pass {
   /** [B, C], or, of rows, [N, C]: of the cells alone. */
   readonly value: Tensor;
-  /** Of dy, derivatives by gates [N + P], cell after cell, its places and then its probes; and by the places' position embeddings [N, C]. */
-  pull(dy: ArrayLike<number>): Promise<{ readonly gate: ArrayLike<number>; readonly places: ArrayLike<number> }>;
+  pull(dy: ArrayLike<number>): Promise<Slopes>;
   free(): void;
+}
+
+/** Derivatives, cell after cell: by the gates of places [N] and of probes [P], and by the places' position embeddings [N, C]. */
+export interface Slopes {
+  readonly gates: ArrayLike<number>;
+  readonly coming: ArrayLike<number>;
+  readonly places: ArrayLike<number>;
 }
 
 /** Run cells and probes.   @param places position embeddings of the cells' places.   [N, C] */
@@ -45,19 +50,22 @@ export function probedPass(
   { layers, target, ends }: { readonly layers: number; readonly target: Target; readonly ends: Ends },
 ): Pass {
   const { width } = model.config;
+  const probes = batch.reduce((sum, { probes }) => sum + probes.length, 0);
   const { pass, given } = inference(() => {
-    const given = [tensor(gatesOf(batch)), tensor(places, [places.length / width, width])];
+    const rows = places.length / width;
+    const open = [tensor(places, [rows, width]), tensor(new Float32Array(rows).fill(1))] as const;
+    const given = probes > 0 ? ([...open, tensor(new Float32Array(probes))] as const) : open; // genes count, probes do not yet
     return { given, pass: pullback(() => forward(model, batch, layers, target, ends, given), given) };
   });
   return { value: pass.value, pull: (dy) => pulled(pass, dy), free: () => freed(pass, given) };
 }
 
-async function pulled({ value, pull }: Pullback, dy: ArrayLike<number>): Promise<{ gate: ArrayLike<number>; places: ArrayLike<number> }> {
+async function pulled({ value, pull }: Pullback, dy: ArrayLike<number>): Promise<Slopes> {
   const made = inference(() => pull(tensor(Float32Array.from(dy), value.shape)));
   const reads = made.map((grad) => grad.data());
   for (const grad of made) grad.free(); // once they have been read
-  const [gate, positions] = await Promise.all(reads);
-  return { gate, places: positions };
+  const [places, gates, coming = []] = await Promise.all(reads);
+  return { gates, coming, places };
 }
 
 function freed({ value, free }: Pullback, given: readonly Tensor[]): void {
@@ -65,25 +73,16 @@ function freed({ value, free }: Pullback, given: readonly Tensor[]): void {
   for (const t of [value, ...given]) t.free();
 }
 
-/** Genes count, probes do not yet. */
-const gatesOf = (batch: readonly Probed[]): Float32Array =>
-  Float32Array.from(batch.flatMap(({ cell, probes }) => [...cell.map(() => 1), ...probes.map(() => 0)]));
-
 function forward(
   model: Geneformer,
   batch: readonly Probed[],
   layers: number,
   target: Target,
   ends: Ends,
-  [gate, places]: readonly Tensor[],
+  [places, gates, coming]: readonly [places: Tensor, gates: Tensor, coming?: Tensor],
 ): Tensor {
   const cells = streamAt(model, batch.map(({ cell }) => cell.map((token, place): Probe => [token, place]))); // biome-ignore format: one line
-  const some = batch.some(({ probes }) => probes.length > 0);
-  const probes = some ? streamAt(model, batch.map(({ probes }) => probes)) : null; // biome-ignore format: one line
-  const both = segments(batch.map(({ cell, probes }) => cell.length + probes.length));
-  const order = probes && orderOf(batch);
-  /** Rows of cells and of their probes, cell after cell. */
-  const join = (x: Tensor, p: Tensor | null) => (p && order ? gather(concat([x, p]), order) : x);
+  const probes = coming ? streamAt(model, batch.map(({ probes }) => probes)) : null; // biome-ignore format: one line
   /** What is made of probes, off the tape. */
   const aside = <T>(f: (stream: Stream) => T): T | null => probes && onTape(null, () => f(probes));
 
@@ -93,9 +92,10 @@ function forward(
     const [below, beside, last]: [Tensor, Tensor | null, boolean] = [x, p, i === layers - 1];
     [x, p] = scoped((): readonly [Tensor, Tensor | null] => {
       const [q, k, v] = [layer.query.forward(below), layer.key.forward(below), layer.value.forward(below)];
-      const beyond = (linear: Linear, own: Tensor) => onTape(null, () => join(own, beside && linear.forward(beside)));
-      const [keys, values] = [beyond(layer.key, k), beyond(layer.value, v)];
-      const above = presence(q, k, v, gate, keys, values, cells.segments, both, model.config.heads);
+      const arrivals = aside(({ segments }) =>
+        beside ? { keys: layer.key.forward(beside), values: layer.value.forward(beside), segments } : null,
+      );
+      const above = presence(q, k, v, gates, coming ?? null, arrivals, cells.segments, model.config.heads);
       // of the last layer probes are part of the mean, and of nothing else
       const over = beside && last && target !== "cell";
       const next = aside(({ segments }) =>
@@ -109,12 +109,15 @@ function forward(
   if (target === "rows") return x;
   if (target === "cls") return gather(x, index(firstRows(batch.map(({ cell }) => cell.length)), cells.segments.rows));
   // The mean of the genes, each as much as it counts: special tokens nothing.
-  const counts = batch.flatMap(({ cell, probes }) => {
+  const counts = batch.flatMap(({ cell }) => {
     const [first, end] = genesOf(cell.length, ends);
-    return [...cell.map((_, i) => Number(i >= first && i < end)), ...probes.map(() => 1)];
+    return cell.map((_, i) => Number(i >= first && i < end));
   });
-  const weight = reshape(mul(gate, tensor(Float32Array.from(counts))), [counts.length, 1]);
-  return div(segmentSum(mul(join(x, p), weight), both), segmentSum(weight, both));
+  const column = (weights: Tensor) => reshape(weights, [weights.shape[0], 1]);
+  const total = (rows: Tensor, weights: Tensor, of: Segments) => [segmentSum(mul(rows, weights), of), segmentSum(weights, of)];
+  const genes = total(x, column(mul(gates, tensor(Float32Array.from(counts)))), cells.segments);
+  const [sums, weights] = p && coming && probes ? total(p, column(coming), probes.segments).map((more, i) => add(genes[i], more)) : genes;
+  return div(sums, weights);
 }
 
 /** Cells of tokens at ranks, as a stream. */
@@ -127,12 +130,4 @@ export function streamAt({ config }: Geneformer, cells: readonly (readonly Probe
     positions: index(ranks, config.length, { gradients: false }),
     segments: segments(cells.map(({ length }) => length)),
   };
-}
-
-/** Where each row stands of all cells' followed by all probes', cell after cell, its probes behind it. */
-function orderOf(batch: readonly Probed[]) {
-  const cells = batch.reduce((sum, { cell }) => sum + cell.length, 0);
-  let [at, probe] = [0, cells];
-  const rows = batch.flatMap(({ cell, probes }) => [...cell.map(() => at++), ...probes.map(() => probe++)]);
-  return index(rows, probe);
 }

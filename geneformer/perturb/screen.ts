@@ -22,7 +22,7 @@ import type { Geneformer } from "../model.ts";
 import { genesOf, NEW } from "./edit.ts";
 import { checkMeasure, cosineOf, type Estimate, type Measure, type Subject } from "./exact.ts";
 import { errorsOf, type Moves, passKnots } from "./knots.ts";
-import { type Probe, type Probed, probedPass, type Target } from "./probes.ts";
+import { type Probe, type Probed, probedPass, type Slopes, type Target } from "./probes.ts";
 
 export interface ScreenOptions {
   /** Points on the way between ranks that gradients are averaged over. Default 1, which is half of it. */
@@ -186,15 +186,8 @@ function between(batch: readonly Part[], { config }: Geneformer, table: ArrayLik
 }
 
 /** Add what each edit of a batch changes a function by, times a share, to what is known of it. */
-function changesOf(
-  batch: readonly Part[],
-  { gate, places }: { readonly gate: ArrayLike<number>; readonly places: ArrayLike<number> },
-  table: ArrayLike<number>,
-  width: number,
-  share: number,
-  changes: Changes,
-): void {
-  let [gates, rows, i] = [0, 0, 0];
+function changesOf(batch: readonly Part[], slopes: Slopes, table: ArrayLike<number>, width: number, share: number, changes: Changes): void {
+  let [rows, first, i] = [0, 0, 0]; // of places, of probes, of edits
   for (const { cell, probes, sketches } of batch) {
     /** Of genes that all move by d ranks: what those before each place change, summed up. */
     const sumsOf = new Map<number, Float64Array>();
@@ -206,7 +199,7 @@ function changesOf(
         const [row, old, next] = [(rows + place) * width, place * width, (place + d) * width];
         let change = 0;
         if (next >= 0 && next < table.length)
-          for (let c = 0; c < width; c++) change += places[row + c] * (table[next + c] - table[old + c]);
+          for (let c = 0; c < width; c++) change += slopes.places[row + c] * (table[next + c] - table[old + c]);
         running[place + 1] = running[place] + change;
       }
       sumsOf.set(d, running);
@@ -214,14 +207,14 @@ function changesOf(
     };
     for (const { gone, arrivals, moved } of sketches) {
       let [open, move] = [0, 0];
-      for (const place of gone) open -= gate[gates + place];
-      for (const probe of arrivals) open += gate[gates + cell.length + probe];
+      for (const place of gone) open -= slopes.gates[rows + place];
+      for (const probe of arrivals) open += slopes.coming[first + probe];
       for (const [from, to, d] of moved) move += upTo(d)[to] - upTo(d)[from];
       changes.gates[i] += share * open;
       changes.moves[i++] += share * move;
     }
-    gates += cell.length + probes.length;
     rows += cell.length;
+    first += probes.length;
   }
 }
 

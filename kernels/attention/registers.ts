@@ -227,8 +227,12 @@ ${dropped ? bits.declared : ""}`;
       ${whole ? `${into}[at] = four${times};` : `for (var c = 0u; c < 4u && 4u * vector + c < ${width}u; c++) { ${into}[at + c] = (four${times})[c]; }`}
     }
   }`;
+  /** Four numbers of each lane across, folded into one. */
+  const folded = (name: string, init: string, fold: string) => /* wgsl */ `
+    var ${name} = ${init};
+    for (var a = lane - across; a < lane - across + ACROSS; a++) { ${name} = ${fold}; }`;
   return {
-    ...{ prologue, main, blocks, dots, mine, factor, sums, added, stored, whole, each, columns, bytes },
+    ...{ prologue, main, blocks, dots, mine, factor, sums, added, stored, folded, whole, each, columns, bytes },
     lanes: DOWN * across,
     directives: half ? ["enable f16;"] : [],
   };
@@ -242,10 +246,6 @@ export function forward(form: Form, way: Way): Written {
     others: ["k", "v"],
     more: { weights: handed(way), peaks: ["vec4f", DOWN * way.across] },
   });
-  /** Four numbers of each lane across, folded into one. */
-  const folded = (name: string, init: string, fold: string) => /* wgsl */ `
-    var ${name} = ${init};
-    for (var a = lane - across; a < lane - across + ACROSS; a++) { ${name} = ${fold}; }`;
   const wgsl = /* wgsl */ `${w.prologue}
 ${w.main}
   ${w.sums("sum")}
@@ -257,7 +257,7 @@ ${w.main}
     ${w.mine((j) => `score${j} = score${j} * SCALE; peak = select(peak, max(peak, score${j}), met);`)}
     peaks[lane] = peak;
     workgroupBarrier();
-    ${folded("larger", "most", "max(larger, peaks[a])")}
+    ${w.folded("larger", "most", "max(larger, peaks[a])")}
     let shrink = exp(most - larger);
     most = larger;
     total *= shrink;
@@ -271,7 +271,7 @@ ${w.main}
     ${w.added([["sum", "weights", "v"]])}`)}
   peaks[lane] = total;
   workgroupBarrier();
-  ${folded("whole", "vec4f()", "whole + peaks[a]")}
+  ${w.folded("whole", "vec4f()", "whole + peaks[a]")}
   let some = start < end;
   let scale = select(vec4f(), 1.0 / whole, vec4<bool>(some));
   ${w.stored("sum", "y", "row", ` * scale[i / ${w.columns}u]`)}
@@ -328,14 +328,16 @@ ${w.main}
   };
 }
 
-/** dk and dv, one after the other, of the same. */
-export function backwardByKeys(form: Form, way: Way): Written {
-  const more: Memory = { weights: handed(way), slopes: handed(way), stat: ["vec2f", way.block] };
+/** dk and dv, one after the other, of the same; and the keys' gates, where they are asked for. */
+export function backwardByKeys(form: Form, way: Way, gated = false): Written {
+  const parts = gated && { parts: ["vec4f", DOWN * way.across] as const };
+  const more: Memory = { weights: handed(way), slopes: handed(way), stat: ["vec2f", way.block], ...parts };
   const w = shared(form, way, { rows: "keys", own: ["k", "v"], others: ["q", "dy"], more });
   const wgsl = /* wgsl */ `${w.prologue}
 ${w.main}
   ${w.sums("dk")}
   ${w.sums("dv")}
+  ${gated ? "var gate = vec4f(); // of my four keys, my part" : ""}
   ${w.blocks(
     /* wgsl */ `
     ${w.dots("score", "k", "q")}
@@ -344,6 +346,7 @@ ${w.main}
       (j) => /* wgsl */ `let probability = exp(score${j} * SCALE - stat[o].x);
       let factor = ${w.factor};
       let slope = probability * (slope${j} * factor - stat[o].y) * SCALE;
+      ${gated ? "gate += select(vec4f(), slope, met);" : ""}
       weights[o * ${STEP}u + down / ${MINE}u] = select(vec4f(), probability * factor, met);
       slopes[o * ${STEP}u + down / ${MINE}u] = select(vec4f(), slope, met);`,
     )}
@@ -360,6 +363,14 @@ ${w.main}
   )}
   ${w.stored("dk", "dkv")}
   ${w.stored("dv", "dkv", "(p.keyRows + row)")}
+  ${
+    gated
+      ? /* wgsl */ `parts[lane] = gate / SCALE;
+  workgroupBarrier();
+  ${w.folded("whole", "vec4f()", "whole + parts[a]")}
+  if (across < ${MINE}u && row0 + down + across < row1) { gates[(row0 + down + across) * p.heads + head] = whole[across]; }`
+      : ""
+  }
 }`;
   return {
     pass: {

@@ -3,7 +3,7 @@
 import { describe, expect, test } from "vitest";
 import { tablesOf } from "../../kernels/attention/table.ts";
 import { PLAIN } from "../../kernels/attention/ways.ts";
-import { attention, attentionGrad, crossTiles, FIELDS, TILE } from "../../kernels/attention.ts";
+import { attention, attentionGrad, attentionGradGated, crossTiles, FIELDS, TILE } from "../../kernels/attention.ts";
 import type { Kernel, Values } from "../../kernels/kernel.ts";
 import { dropThreshold, keepScale } from "../../kernels/random.ts";
 import type { Device } from "../../src/device.ts";
@@ -77,11 +77,14 @@ function streams({ width, dropped }: Made, { lengths, keys = lengths, heads = 2,
   };
 }
 
-const kernelsOf = ({ width, dropped, causal }: Made) =>
-  [attention, attentionGrad].map((family) => family(width, dropped, causal) as unknown as Kernel);
+/** There and back, and, where it can be asked for, back with the keys' gates. */
+const kernelsOf = ({ width, dropped, causal }: Made) => {
+  const both = [attention, attentionGrad].map((family) => family(width, dropped, causal) as unknown as Kernel);
+  return dropped || causal ? both : [...both, attentionGradGated(width) as unknown as Kernel];
+};
 
-/** The forward pass and the backward one; that is given what the forward pass made of `before`. */
-function calls(made: Made, { rows, tables, params }: Streams, before: Streams["rows"] = rows): [Call, Call] {
+/** The forward pass and those back; they are given what the forward pass made of `before`. */
+function calls(made: Made, { rows, tables, params }: Streams, before: Streams["rows"] = rows): Call[] {
   const call = (kernel: Kernel, given: Buffers): Call => {
     const inputs = Object.fromEntries(Object.keys(kernel.inputs).map((name) => [name, given[name]]));
     const lengths = kernel.alternatives?.lengths(params) ?? {};
@@ -90,9 +93,10 @@ function calls(made: Made, { rows, tables, params }: Streams, before: Streams["r
     kernel.loops({ ...inputs, ...wanted }, params);
     return { kernel, inputs, params, wanted };
   };
-  const [forward, backward] = kernelsOf(made);
+  const [forward, ...back] = kernelsOf(made);
   const { y, lse } = call(forward, { ...before, ...tables }).wanted;
-  return [call(forward, { ...rows, ...tables }), call(backward, { ...rows, ...tables, y: y.map(Math.fround), lse: lse.map(Math.fround) })];
+  const found = { y: y.map(Math.fround), lse: lse.map(Math.fround) };
+  return [call(forward, { ...rows, ...tables }), ...back.map((kernel) => call(kernel, { ...rows, ...tables, ...found }))];
 }
 
 /** An alternative, by its name. */

@@ -117,6 +117,22 @@ function meet(p: usize, dp: usize, keys: u32, delta: usize): void {
   }
 }
 
+/** A number for each key, `step` bytes apart: the sum of its row of [key][query], of all eights that queries fill, is added. */
+function addRows(x: usize, keys: u32, rows: u32, sums: usize, step: usize): void {
+  for (const end = x + KEY * keys; x < end; x += KEY) {
+    let sum0 = v128.load(x);
+    let sum1 = v128.load(x, 16);
+    for (let i: usize = 8; i < usize(rows); i += 8) {
+      sum0 = f32x4.add(sum0, v128.load(x + i * 4));
+      sum1 = f32x4.add(sum1, v128.load(x + i * 4, 16));
+    }
+    const sum = f32x4.add(sum0, sum1);
+    const all = f32x4.extract_lane(sum, 0) + f32x4.extract_lane(sum, 1) + (f32x4.extract_lane(sum, 2) + f32x4.extract_lane(sum, 3));
+    store<f32>(sums, load<f32>(sums) + all);
+    sums += step;
+  }
+}
+
 /** Rows of [rows, width] from panels `tall` bytes high, each times its factor; `next` bytes lie between factors. */
 function unpack(panels: usize, tall: usize, rows: u32, width: u32, factors: usize, next: usize, to: usize, step: usize): void {
   for (let i: u32 = 0; i < rows; i++) {
@@ -267,9 +283,12 @@ export function attentionDropped(
   forward(q, k, v, tiles, key, y, lse, scratch, count, heads, threshold, keep, site0, site1, width, causal);
 }
 
-/** One head of one segment: tiles t0 up to t1 of queries, and the keys from `from` on, `length` of them. `bits` holds the folded key. */
+/**
+ * One head of one segment: tiles t0 up to t1 of queries, and the keys from `from` on, `length` of them. `bits` holds the folded key. The address of the
+ * head's gates is 0 where nobody asks for them; a tile's queries beyond its last are zeros, and so is what they add.
+ */
 function backwardOf(
-  q: usize, k: usize, v: usize, y: usize, dy: usize, lse: usize, tiles: usize, dq: usize, dk: usize, dv: usize, bits: usize,
+  q: usize, k: usize, v: usize, y: usize, dy: usize, lse: usize, tiles: usize, dq: usize, dk: usize, dv: usize, gates: usize, bits: usize,
   h: u32, t0: u32, t1: u32, from: u32, length: u32, heads: u32, threshold: u32, keep: f32, width: u32, causal: bool, dropped: bool,
 ): void {
   const step = usize(heads * width) * 4;
@@ -332,6 +351,7 @@ function backwardOf(
         meet(score + o, dScore + o, keys, delta + o);
         if (dropped) drop(bits, keys, threshold, score + o);
       }
+      if (gates) addRows(dScore, keys, rows, gates + usize((from + j0) * heads) * 4, usize(heads) * 4);
       for (let c: u32 = 0; c < panels; c++) {
         const at = usize(length * c + j0) * ROW;
         const panel = usize(rows * c) * ROW;
@@ -351,7 +371,7 @@ function backwardOf(
  * a segment writes all of its rows, and zeros to the keys of nobody before it; the last part does so after the last.
  */
 function backward(
-  q: usize, k: usize, v: usize, y: usize, dy: usize, lse: usize, tiles: usize, key: usize, dq: usize, dkv: usize, scratch: usize,
+  q: usize, k: usize, v: usize, y: usize, dy: usize, lse: usize, tiles: usize, key: usize, dq: usize, dkv: usize, gates: usize, scratch: usize,
   count: u32, keyRows: u32, heads: u32, threshold: u32, keep: f32, site0: u32, site1: u32, width: u32, causal: bool, first: u32, end: u32,
 ): void {
   const step = usize(heads * width) * 4;
@@ -362,6 +382,8 @@ function backward(
     const column = usize(h * width) * 4;
     const dk = dkv + column;
     const dv = dk + step * keyRows;
+    const next = usize(heads) * 4; // bytes from one key's gate to the next's
+    const own = gates ? gates + usize(h) * 4 : 0;
     let before: u32 = 0; // where the keys of the segments so far end
     for (let t: u32 = 0; t < count; ) {
       const mine = (t * SHARES) / count == share;
@@ -378,8 +400,9 @@ function backward(
       if (mine) {
         clear(dk + step * before, from - before, width, step);
         clear(dv + step * before, from - before, width, step);
+        if (own) clear(own + next * before, to - before, 1, next);
         backwardOf(
-          q + column, k + column, v + column, y + column, dy + column, lse, tiles, dq + column, dk, dv, scratch,
+          q + column, k + column, v + column, y + column, dy + column, lse, tiles, dq + column, dk, dv, own, scratch,
           h, t0, t, from, to - from, heads, threshold, keep, width, causal, key != 0,
         );
       }
@@ -388,6 +411,7 @@ function backward(
     if (share < SHARES - 1) continue;
     clear(dk + step * before, keyRows - before, width, step);
     clear(dv + step * before, keyRows - before, width, step);
+    if (own) clear(own + next * before, keyRows - before, 1, next);
   }
 }
 
@@ -395,7 +419,14 @@ export function attentionGrad(
   q: usize, k: usize, v: usize, y: usize, dy: usize, lse: usize, tiles: usize, dq: usize, dkv: usize, scratch: usize,
   count: u32, keyCount: u32, rows: u32, keyRows: u32, heads: u32, width: u32, causal: bool, first: u32, end: u32,
 ): void {
-  backward(q, k, v, y, dy, lse, tiles, 0, dq, dkv, scratch, count, keyRows, heads, 0, 1, 0, 0, width, causal, first, end);
+  backward(q, k, v, y, dy, lse, tiles, 0, dq, dkv, 0, scratch, count, keyRows, heads, 0, 1, 0, 0, width, causal, first, end);
+}
+
+export function attentionGradGated(
+  q: usize, k: usize, v: usize, y: usize, dy: usize, lse: usize, tiles: usize, dq: usize, dkv: usize, gates: usize, scratch: usize,
+  count: u32, keyCount: u32, rows: u32, keyRows: u32, heads: u32, width: u32, causal: bool, first: u32, end: u32,
+): void {
+  backward(q, k, v, y, dy, lse, tiles, 0, dq, dkv, gates, scratch, count, keyRows, heads, 0, 1, 0, 0, width, causal, first, end);
 }
 
 export function attentionGradDropped(
@@ -403,5 +434,5 @@ export function attentionGradDropped(
   count: u32, keyCount: u32, rows: u32, keyRows: u32, heads: u32, threshold: u32, keep: f32, site0: u32, site1: u32, width: u32, causal: bool,
   first: u32, end: u32,
 ): void {
-  backward(q, k, v, y, dy, lse, tiles, key, dq, dkv, scratch, count, keyRows, heads, threshold, keep, site0, site1, width, causal, first, end);
+  backward(q, k, v, y, dy, lse, tiles, key, dq, dkv, 0, scratch, count, keyRows, heads, threshold, keep, site0, site1, width, causal, first, end);
 }

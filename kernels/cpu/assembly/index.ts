@@ -2,7 +2,7 @@
 
 export { widen } from "./panel";
 export { matmul } from "./matmul";
-export { attention, attentionDropped, attentionGrad, attentionGradDropped } from "./attention";
+export { attention, attentionDropped, attentionGrad, attentionGradDropped, attentionGradGated } from "./attention";
 export { clamp, clampGrad, map, zip, zipBroadcast, zipThree } from "./elementwise";
 export { dropout } from "./random";
 export { extreme, extremeGrad, extremePlace, sumColumns, sumRows, sumSquares, sumSquaresParts, variance, varianceGrad } from "./reduce";

@@ -1,12 +1,14 @@
 /** What a key's presence is worth: against attention written out with gates in it. */
 
 import { expect, test } from "vitest";
+import { attend } from "../../../autograd/attend.ts";
 import { add, attention, div, exp, gather, matmul, mul, permute, reshape, sum } from "../../../autograd/ops.ts";
+import { StepKey } from "../../../autograd/stepkey.ts";
 import { inference, vjp } from "../../../autograd/tape.ts";
 import { presence } from "../../../geneformer/perturb/presence.ts";
 import { Key } from "../../../src/key.ts";
 import { index, segments, spansOf } from "../../../src/stream.ts";
-import { type Tensor, tensor } from "../../../src/tensor.ts";
+import { type Tensor, tensor, zeros } from "../../../src/tensor.ts";
 import { onDevices } from "../../devices.ts";
 
 const [HEADS, D] = [2, 4];
@@ -20,16 +22,19 @@ const total = (list: readonly number[]) => list.reduce((a, b) => a + b, 0);
 const noise = (seed: number, rows: number) => tensor(Key.from(seed).normals(rows * C), [rows, C]);
 /** Of the rows of all, which are of the cells. */
 const own = spansOf(both).flatMap(([from], cell) => Array.from({ length: CELLS[cell] }, (_, i) => from + i));
+const others = [...Array(total(both)).keys()].filter((row) => !own.includes(row));
+const ones = (n: number) => tensor(new Float32Array(n).fill(1));
 
 onDevices(() => {
   test("the value is attention's, and so are the gradients of q, k and v", async () => {
     const made = inference(() => {
       const [q, k, v] = [1, 2, 3].map((seed) => noise(seed, total(CELLS)));
-      const [keys, values] = [4, 5].map((seed) => noise(seed, total(both)));
-      const [cells, all, dy] = [segments(CELLS), segments(both), noise(6, total(CELLS))];
-      const gates = tensor(new Float32Array(total(both)).fill(1));
+      const [keys, values] = [4, 5].map((seed) => noise(seed, total(COMING)));
+      const [cells, dy] = [segments(CELLS), noise(6, total(CELLS))];
+      const coming = { keys, values, segments: segments(COMING) };
+      const [gates, more] = [ones(total(CELLS)), zeros([total(COMING)])];
       const want = vjp(() => attention(q, k, v, cells, HEADS), [q, k, v], dy);
-      const got = vjp(() => presence(q, k, v, gates, keys, values, cells, all, HEADS), [q, k, v], dy);
+      const got = vjp(() => presence(q, k, v, gates, more, coming, cells, HEADS), [q, k, v], dy);
       return [want, got].map(({ value, grads }) => [value, ...grads]);
     });
     const [want, got] = await Promise.all(made.map((tensors) => Promise.all(tensors.map((t) => t.data()))));
@@ -61,13 +66,29 @@ onDevices(() => {
         return mixed.reduce((a, b) => add(a, b));
       };
       const want = vjp(written, [gates], tensor([1], []));
-      const got = vjp(() => presence(q, k, v, gates, keys, values, segments(CELLS), segments(both), HEADS), [gates], dy);
-      return [...want.grads, ...got.grads];
+      const coming = { keys: gather(keys, index(others, total(both))), values: gather(values, index(others, total(both))), segments: segments(COMING) }; // biome-ignore format: one line
+      const [present, more] = [ones(total(CELLS)), zeros([total(COMING)])];
+      const got = vjp(() => presence(q, k, v, present, more, coming, segments(CELLS), HEADS), [present, more], dy);
+      const alone = vjp(() => presence(q, k, v, present, null, null, segments(CELLS), HEADS), [present], dy);
+      return [...want.grads, ...got.grads, ...alone.grads];
     });
-    const [want, got] = await Promise.all(made.map((t) => t.data()));
+    const [want, present, come, alone] = await Promise.all(made.map((t) => t.data()));
     for (const t of made) t.free();
     const largest = Math.max(...want.map(Math.abs));
-    for (const [i, value] of got.entries()) expect(Math.abs(value - want[i]) / largest).toBeLessThan(1e-5);
+    const near = (got: ArrayLike<number>, rows: readonly number[]) => {
+      expect(got).toHaveLength(rows.length);
+      for (const [i, row] of rows.entries()) expect(Math.abs(got[i] - want[row]) / largest).toBeLessThan(1e-5);
+    };
+    near(present, own);
+    near(alone, own);
+    near(come, others);
     expect(largest).toBeGreaterThan(0.1);
+  });
+
+  test("gates of causal attention, or with dropout, are refused", () => {
+    const [q, cells] = [noise(1, total(CELLS)), segments(CELLS)];
+    expect(() => attend(q, q, q, cells, HEADS, { gated: true, causal: true })).toThrow(/gates are of attention to all keys, without dropout; got causal attention/); // biome-ignore format: one line
+    expect(() => inference(() => attend(q, q, q, cells, HEADS, { gated: true, drop: { p: 0.5, key: StepKey.from(Key.from(1)) } }))).toThrow(/got dropout/); // biome-ignore format: one line
+    q.free();
   });
 });
