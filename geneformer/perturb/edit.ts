@@ -22,11 +22,20 @@ export interface Move {
   readonly to: number | null;
 }
 
+/** Tokens that stay together: `count` of them that stood from place `from` on. Of one that was moved, its token, and where it was, or NEW. */
+export interface Run {
+  readonly from: number;
+  readonly count: number;
+  readonly token?: number;
+}
+
 /** A cell after a perturbation, and how its places were numbered before. */
 export interface Edit {
   /** What was perturbed. */
   readonly genes: readonly number[];
-  /** The ranking afterwards, special tokens in it. */
+  /** The ranking afterwards, special tokens in it: a few runs, however long the cell. */
+  readonly runs: readonly Run[];
+  /** The same written out: its tokens. */
   readonly tokens: readonly number[];
   /** Where each of those was before: a place of the cell, or NEW. */
   readonly from: readonly number[];
@@ -49,39 +58,72 @@ export function edit(cell: ArrayLike<number>, ends: Ends, moves: readonly Move[]
   const perturbed = new Set(moves.map(({ place }) => place));
   // Genes that arrive, by rank; those for one rank in the order they were given.
   const arriving = moves.filter((move) => move.to !== null).sort((a, b) => (a.to ?? 0) - (b.to ?? 0));
-  const tokens = Array.from({ length: first }, (_, i) => cell[i]);
-  const from = tokens.map((_, i) => i);
-  const leaving = [...perturbed].sort((a, b) => a - b);
-  let [next, gone] = [0, leaving.lastIndexOf(NEW) + 1];
-  const arrive = (all: boolean) => {
-    for (; next < arriving.length && (all || (arriving[next].to ?? 0) <= tokens.length - first); next++) {
-      tokens.push(arriving[next].token);
-      from.push(arriving[next].place);
+  const leaving = [...perturbed].filter((place) => place !== NEW).sort((a, b) => a - b);
+  const runs: Run[] = [];
+  let [genes, next] = [0, 0]; // that have their ranks, and arrived
+  const stay = (from: number, to: number) => {
+    for (let place = from; place < to; ) {
+      const rank = arriving[next]?.to ?? Number.POSITIVE_INFINITY;
+      const count = Math.min(to - place, Math.max(0, rank - genes));
+      if (count > 0) runs.push({ from: place, count });
+      [place, genes] = [place + count, genes + count];
+      if (place < to) arrive();
     }
   };
-  for (let place = first; place < end; place++) {
-    if (place === leaving[gone]) {
-      gone++;
-      continue;
-    }
-    if (next < arriving.length) arrive(false);
-    tokens.push(cell[place]);
-    from.push(place);
+  const arrive = () => {
+    const { token, place } = arriving[next++];
+    runs.push({ from: place, count: 1, token });
+    genes++;
+  };
+  let place = first;
+  for (const gap of leaving) {
+    stay(place, gap);
+    place = gap + 1;
   }
-  arrive(true);
+  stay(place, end);
+  while (next < arriving.length) arrive();
+
   const tail = cell.length - end;
-  const fallen = Math.max(0, tokens.length + tail - longest);
-  if (fallen > 0 && tokens.length - fallen <= first + arriving.length)
+  const fallen = Math.max(0, first + genes + tail - longest);
+  if (fallen > 0 && genes - fallen <= arriving.length)
     throw new RangeError(
       `perturb: ${arriving.length} genes in front of a cell of ${end - first} leave no other gene within the model's ${longest} places; give fewer genes`,
     );
-  tokens.length -= fallen;
-  from.length -= fallen;
-  for (let place = end; place < cell.length; place++) {
-    tokens.push(cell[place]);
-    from.push(place);
+  const all = [{ from: 0, count: first }, ...shortened(runs, fallen), { from: end, count: tail }].filter(({ count }) => count > 0);
+  let written: Pick<Edit, "tokens" | "from"> | null = null;
+  const whole = () => (written ??= writtenOut(cell, all));
+  return {
+    ...{ genes: moves.map(({ token }) => token), runs: all, perturbed, fallen },
+    get tokens() {
+      return whole().tokens;
+    },
+    get from() {
+      return whole().from;
+    },
+  };
+}
+
+/** Runs without so many of their last places. */
+function shortened(runs: readonly Run[], fallen: number): Run[] {
+  const left = [...runs];
+  for (let over = fallen; over > 0; ) {
+    const last = left.pop();
+    if (!last) break;
+    if (last.count > over) left.push({ ...last, count: last.count - over });
+    over -= Math.min(over, last.count);
   }
-  return { genes: moves.map(({ token }) => token), tokens, from, perturbed, fallen };
+  return left;
+}
+
+/** Runs, place by place. */
+function writtenOut(cell: ArrayLike<number>, runs: readonly Run[]): Pick<Edit, "tokens" | "from"> {
+  const [tokens, from]: [number[], number[]] = [[], []];
+  for (const run of runs)
+    for (let i = 0; i < run.count; i++) {
+      tokens.push(run.token ?? cell[run.from + i]);
+      from.push(run.from === NEW ? NEW : run.from + i);
+    }
+  return { tokens, from };
 }
 
 /** The cell that an edit is compared with: itself, or without the genes that fell off its end. */

@@ -57,27 +57,22 @@ function* partsOf({ row, cell, edits }: Subject, tokensPerBatch: number): Genera
   const room = Math.max(tokensPerBatch - cell.length, cell.length);
   const tokens = Array.from(cell);
   let [numbers, probes, sketches, way]: [Map<string, number>, Probe[], Sketch[], number] = [new Map(), [], [], 0];
-  for (const { genes, perturbed, tokens: edited, from } of edits) {
+  for (const { genes, perturbed, runs } of edits) {
     const arrivals: number[] = [];
     const moved: [number, number, number][] = [];
     const gone = [...perturbed].filter((place) => place !== NEW);
-    for (let place = 0; place < from.length; place++) {
-      const before = from[place];
-      if (before === place && !gone.includes(place)) continue;
-      if (before === NEW || gone.includes(before)) {
-        // It did not come here by closing up.
-        const name = `${edited[place]} ${place}`;
-        const number = numbers.get(name) ?? probes.push([edited[place], place]) - 1;
+    const middle = runs.reduce((sum, { count }) => sum + count, 0) >> 1;
+    let place = 0;
+    for (const { from, count, token } of runs) {
+      if (token !== undefined) {
+        const name = `${token} ${place}`;
+        const number = numbers.get(name) ?? probes.push([token, place]) - 1;
         numbers.set(name, number);
         arrivals.push(number);
-        continue;
-      }
-      const last = moved.at(-1);
-      if (last && last[1] === before && last[2] === place - before) last[1]++;
-      else moved.push([before, before + 1, place - before]);
+      } else if (from !== place) moved.push([from, from + count, place - from]);
+      if (from !== NEW && place <= middle && middle < place + count) way += Math.sign(place - from);
+      place += count;
     }
-    const middle = from.length >> 1;
-    if (from[middle] !== NEW) way += Math.sign(middle - from[middle]);
     sketches.push({ edit: { genes, perturbed }, gone, arrivals, moved, ranks: arrivals.map((probe) => probes[probe][1]) });
     if (probes.length < room) continue;
     yield { row, cell: tokens, probes, sketches, way };

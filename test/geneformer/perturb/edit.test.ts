@@ -39,6 +39,7 @@ describe("all genes of a cell, each", () => {
           expect(edits[0].tokens).toEqual(edits[0].from.map((place) => cell[place]));
           expect([...edits[0].perturbed]).toEqual([i + Number(of.cls)]);
           expect(edits[0].fallen).toBe(0);
+          expect(edits[0].runs.length).toBeLessThanOrEqual(4); // <cls>, what stood before it and behind it, <eos>
         }
       }),
     );

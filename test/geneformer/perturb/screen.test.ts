@@ -156,7 +156,7 @@ onDevice("reference", (device) => {
   const turned = (tokens: readonly number[]): Edit[] =>
     Array.from({ length: tokens.length - 3 }, (_, i) => {
       const from = tokens.map((_, place) => (place === 0 || place > i + 2 ? place : place === i + 2 ? 1 : place + 1));
-      return { genes: [i], tokens: from.map((place) => tokens[place]), from, perturbed: new Set<number>(), fallen: 0 };
+      return { genes: [i], runs: from.map((place) => ({ from: place, count: 1 })), tokens: from.map((place) => tokens[place]), from, perturbed: new Set<number>(), fallen: 0 }; // biome-ignore format: one line
     });
   const goals = new Map([["goal", state], ["other", Float32Array.from(Key.from(10).normals(width))]]); // biome-ignore format: one line
   const turning = (): Subject[] => toyCells(4).filter(({ length }) => length > 4).map((tokens, row) => ({ row, cell: tokens, edits: turned([...tokens]) })); // biome-ignore format: one line
