@@ -220,16 +220,8 @@ async function screened(
     bar?.update(pairs);
   };
   const done = await screenAndVerify(model, cells, perturbation, measure, out, {
-    ...{
-      tokensPerShard,
-      identity,
-      resume,
-      force,
-      onProgress,
-      onStage,
-      verify,
-      screen: { ...fineness, ...(!measure.states && { directions }) },
-    },
+    ...{ tokensPerShard, identity, resume, force, onProgress, onStage, verify },
+    screen: { ...fineness, ...(!measure.states && { directions }) },
   });
   (bar as Progress | null)?.stop();
   for (const folder of ["screen", "exact"])

@@ -139,18 +139,7 @@ export async function* screen(
         free();
       }
     }
-    let at = 0;
-    if (knots > 0)
-      for await (const { part, knots: chosen, value, moved } of passKnots(model, batch, knots, functions.target, measure)) {
-        const count = part.sketches.length;
-        for (const [k, { moves }] of changes.entries()) {
-          const estimates = moves.subarray(at, at + count);
-          const exact = functions.changes(k, value, moved, part);
-          const errors = errorsOf(part.sketches, estimates, new Map(chosen.map((edit, i) => [edit, exact[i]])));
-          for (let i = 0; i < count; i++) estimates[i] += errors[i];
-        }
-        at += count;
-      }
+    if (knots > 0) await drawToKnots(model, batch, knots, functions, measure, changes);
     let i = 0;
     for (const part of batch)
       for (const sketch of part.sketches) {
@@ -158,6 +147,28 @@ export async function* screen(
         yield { row: part.row, edit: sketch.edit, effect: functions.effect(own, sketch, part) };
         i++;
       }
+  }
+}
+
+/** Bring what moving genes are estimated to change to what they do at knots. */
+async function drawToKnots(
+  model: Geneformer,
+  batch: readonly Part[],
+  count: number,
+  functions: Functions,
+  measure: Measure,
+  changes: readonly Changes[],
+): Promise<void> {
+  let at = 0;
+  for await (const { part, knots, value, moved } of passKnots(model, batch, count, functions.target, measure)) {
+    const { sketches } = part;
+    for (const [k, { moves }] of changes.entries()) {
+      const estimates = moves.subarray(at, at + sketches.length);
+      const exact = functions.changes(k, value, moved, part);
+      const errors = errorsOf(sketches, estimates, new Map(knots.map((edit, i) => [edit, exact[i]])));
+      for (let i = 0; i < sketches.length; i++) estimates[i] += errors[i];
+    }
+    at += sketches.length;
   }
 }
 

@@ -1029,8 +1029,8 @@ export const others: readonly Mutant[] = [
   {
     bug: "an edit does not say which genes fell off its end",
     file: "geneformer/perturb/edit.ts",
-    find: "  tokens.length -= fallen;",
-    replace: "  tokens.length -= 0;",
+    find: "...shortened(runs, fallen),",
+    replace: "...shortened(runs, 0),",
     suites: ["test/geneformer/perturb/edit.test.ts"],
     ...onCpu,
   },
@@ -1171,7 +1171,7 @@ export const others: readonly Mutant[] = [
   {
     bug: "errors at knots are those of the part before in the batch",
     file: "geneformer/perturb/screen.ts",
-    find: "        at += count;\n",
+    find: "    at += sketches.length;\n",
     replace: "",
     suites: ["test/geneformer/perturb/screen.test.ts"],
     tests: "knots",
@@ -1306,8 +1306,8 @@ export const others: readonly Mutant[] = [
   {
     bug: "two genes that arrive at neighbouring ranks have one between them",
     file: "geneformer/perturb/edit.ts",
-    find: "(arriving[next].to ?? 0) <= tokens.length - first); next++",
-    replace: "(arriving[next].to ?? 0) < tokens.length - first); next++",
+    find: "Math.max(0, rank - genes)",
+    replace: "Math.max(next === 0 ? 0 : 1, rank - genes)",
     suites: ["test/geneformer/perturb/edit.test.ts"],
     ...onCpu,
   },
