@@ -16,10 +16,13 @@ export interface AttentionOptions {
   readonly drop?: Drop | null;
   /** Place i of a segment sees places j <= i, both counted from where the segment begins in its own stream. */
   readonly causal?: boolean;
-  /** The way back also gives, fourth, what each key's presence is worth to those who look [M, H]: not with dropout, nor of causal attention. */
-  readonly gated?: boolean;
   /** The segments of keys and values, where these are another stream: segment b of the queries looks at segment b of the keys. */
   readonly keys?: Segments;
+}
+
+export interface AttendOptions extends AttentionOptions {
+  /** The way back also gives, fourth, what each key's presence is worth to those who look [M, H]: not with dropout, nor of causal attention. */
+  readonly gated?: boolean;
 }
 
 export interface Attended {
@@ -44,7 +47,7 @@ export function attend(
   v: Tensor,
   segments: Segments,
   heads: number,
-  { drop = null, causal = false, gated = false, keys }: AttentionOptions = {},
+  { drop = null, causal = false, gated = false, keys }: AttendOptions = {},
 ): Attended {
   const signature = keys ? "n c, m c, m c" : "n c, n c, n c";
   const { n, m = n, c } = bind("attention", signature, [q.shape, k.shape, v.shape]);

@@ -1,6 +1,7 @@
 /**
- * How fast is screening, and what does it miss? `npm run bench:screening -- [--model DIR --dataset DIR] [--cells 8] [--save]`: rates of V1-10M beside exact passes,
- * then ranks beside exact ones on a trained model (by default the one that `bench:truth` leaves), with states and without.
+ * How fast is screening, and what does it miss? `npm run bench:screening -- [--model DIR --dataset DIR] [--cells 8] [--ranks] [--save [--name screening]]`: rates of
+ * V1-10M beside exact passes, unless `--ranks` alone are asked for, then ranks beside exact ones on a trained model (by default the one that `bench:truth`
+ * leaves), with states and without.
  */
 
 import { join, relative } from "node:path";
@@ -22,6 +23,7 @@ import {
   spearman,
   unitsOf,
 } from "../geneformer/index.ts";
+import { FINE, PLAIN } from "../geneformer/perturb/screen.ts";
 import { freeParameters } from "../nn/module.ts";
 import { open } from "../src/device.ts";
 import { Key } from "../src/key.ts";
@@ -35,6 +37,8 @@ const { values: options } = parseArgs({
     model: { type: "string", default: `${FOLDER}/model` },
     dataset: { type: "string", default: `${FOLDER}/cells.dataset` },
     cells: { type: "string", default: "8" },
+    ranks: { type: "boolean", default: false },
+    name: { type: "string", default: "screening" },
     save: { type: "boolean", default: false },
   },
 });
@@ -47,11 +51,6 @@ const [GENES, TIMED, EXACT, ROUNDS] = [500, 8, 64, 5];
 const TOP = 50;
 /** Without states: random directions. */
 const DIRECTIONS = [1, 4, 16, 64];
-/** How finely screening follows the ranks, as the command has it: of smooth positions, and of rough ones. */
-const [PLAIN, FINE] = [
-  { points: 1, knots: 0 },
-  { points: 2, knots: 8 },
-];
 const fineness = `${FINE.points} points and ${FINE.knots} knots`;
 const KINDS: readonly PerturbationType[] = ["delete", "overexpress", "inhibit", "activate"];
 
@@ -62,7 +61,7 @@ const answer = (each: Answers) => {
   console.log(textTable(each));
   answers.push(each);
 };
-answer(await rates());
+if (!options.ranks) answer(await rates());
 for await (const each of ranks()) answer(each);
 if (options.save) {
   const shown = { model: relative(ROOT, options.model), dataset: relative(ROOT, options.dataset) }; // a machine's own paths say nothing
@@ -71,7 +70,7 @@ if (options.save) {
     settings: { ...options, ...shown, GENES, TIMED, EXACT, TOP },
     lines: [description],
   };
-  for (const file of save("screening", about, answers, {})) console.log(`wrote ${file}`);
+  for (const file of save(options.name, about, answers, {})) console.log(`wrote ${file}`);
 }
 process.exit(0);
 
@@ -158,7 +157,7 @@ async function* ranks(): AsyncGenerator<Answers> {
   }
   yield {
     title: `With a state: ${trained}`,
-    note: `${about}; one point between ranks, and ${fineness}, of which means of genes are`,
+    note: `${about}; at one point between ranks, then at ${fineness}; the last two columns are of genes' mean effects, at the latter`,
     columns: [
       ...["one: Spearman", `of the top ${TOP}`, "fine: Spearman", `of the top ${TOP}`],
       ...["means of genes: Spearman", `of the top ${TOP}`],

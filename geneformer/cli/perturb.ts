@@ -12,6 +12,7 @@ import type { Measure } from "../perturb/exact.ts";
 import type { Perturbation } from "../perturb/plan.ts";
 import { writePickles } from "../perturb/results.ts";
 import { type Cells, memoryOf, type Plan, paceOf, planOf, refuseRun, runPerturbation, TOKENS_PER_SHARD } from "../perturb/run.ts";
+import { FINE, PLAIN, type ScreenOptions } from "../perturb/screen.ts";
 import { writeStates } from "../perturb/states.ts";
 import { refuseScreening, screenAndVerify, smoothness } from "../perturb/verify.ts";
 import { type Context, calibration, type Define, device, examples, force, integer, out, precision, Stopped } from "./command.ts";
@@ -81,7 +82,7 @@ export const command: Define = (program, context) => {
     )
     .option(
       "--knots <number>",
-      "edits of a cell whose moves of genes --screen passes exactly, to mend the others' by (default: 0, or 8 where positions are rough)",
+      "edits of a cell whose moving genes --screen passes exactly, to correct the others' estimates (default: 0, or 8 where positions are rough)",
       integer(0),
     )
     .option("--directions <number>", "without states: random directions that --screen projects motions on", integer(1), 16)
@@ -182,20 +183,16 @@ export const command: Define = (program, context) => {
 /** Positions whose neighbours are less alike than this are rough: a slope at a point between them says little of the rest. */
 const SMOOTH = 0.9;
 
-/** How finely screening follows the ranks, unless asked: with these, 90 % of the strongest were found on models with rough positions (bench/LOG.md). */
-const FINE = { points: 2, knots: 8 };
-const PLAIN = { points: 1, knots: 0 };
-
-/** Points of the way between ranks that screening averages over, and knots; and what the model's positions are like. */
+/** How finely screening follows the ranks, as asked, or as the model's positions need; it says what those are like. */
 export async function finenessOf(
   model: Geneformer,
   longest: number,
-  asked: { readonly points?: number; readonly knots?: number },
+  asked: Pick<ScreenOptions, "points" | "knots">,
   { say }: Context,
-): Promise<typeof FINE> {
+): Promise<Required<Pick<ScreenOptions, "points" | "knots">>> {
   const alike = await smoothness(model, longest);
   const usual = alike < SMOOTH ? FINE : PLAIN;
-  const { points, knots } = { points: asked.points ?? usual.points, knots: asked.knots ?? usual.knots };
+  const [points, knots] = [asked.points ?? usual.points, asked.knots ?? usual.knots];
   say(
     `neighbouring ranks of this model have a cosine of ${alike.toFixed(3)}${alike < SMOOTH ? ": rough, so that estimates may say little; see what the control says" : ""}; ${points} ${points === 1 ? "point" : "points"} between them, ${knots} ${knots === 1 ? "knot" : "knots"}`,
   );

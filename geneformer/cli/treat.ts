@@ -52,7 +52,7 @@ export const command: Define = (program, context) => {
     )
     .option(
       "--knots <number>",
-      "edits of a cell whose moves of genes are passed exactly, to mend the others' by (default: 0, or 8 where positions are rough)",
+      "edits of a cell whose moving genes are passed exactly, to correct the others' estimates (default: 0, or 8 where positions are rough)",
       integer(0),
     )
     .option("--resamples <number>", "resamples of the cells behind an interval", integer(40), 2000)

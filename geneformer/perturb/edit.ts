@@ -22,10 +22,11 @@ export interface Move {
   readonly to: number | null;
 }
 
-/** Tokens that stay together: `count` of them that stood from place `from` on. Of one that was moved, its token, and where it was, or NEW. */
+/** Tokens that stay together: `count` of them that stood from place `from` on. A gene that was moved or put in is one by itself: `from` is where it was, or NEW. */
 export interface Run {
   readonly from: number;
   readonly count: number;
+  /** Of a gene that was moved or put in. */
   readonly token?: number;
 }
 

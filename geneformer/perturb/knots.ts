@@ -2,8 +2,9 @@
  * Genes that close up or make room, exactly at a few edits of a cell, and what estimates of the others are off by between those.
  *
  * What m genes do that move by a rank is estimated as m slopes, added up. Where positions are rough each is a little off, and their sum is most of what screening gets
- * wrong (bench/LOG.md). Exactly it is one pass of the cell with nothing but those genes' positions changed. Edits that put what comes at the same ranks differ in
- * m alone: so a few of them, the knots, are passed, and from knot to knot, the first of them 0 genes moved, the error is taken for a straight line.
+ * wrong (bench/LOG.md). Exactly it is one pass of the cell with nothing but those genes' positions changed. Edits of one gene each that put it at the same rank
+ * differ in m alone: so a few of them, the knots, are passed, and from knot to knot, the first of them 0 genes moved, the error is taken for a straight line.
+ * Of other edits the ranks by which genes move, added up, stand for m.
  */
 
 import { inference } from "../../autograd/tape.ts";
@@ -75,7 +76,8 @@ export interface Knotted<T> {
   /** Numbers of edits. */
   readonly knots: readonly number[];
   readonly value: ArrayLike<number>;
-  readonly moved: readonly ArrayLike<number>[];
+  /** Knot by knot. */
+  readonly values: readonly ArrayLike<number>[];
 }
 
 /** A cell whose genes have moved: its tokens, and where they stand. */
@@ -116,13 +118,13 @@ export async function* passKnots<T extends { readonly cell: readonly number[]; r
       yield read.then((values) => spansOf(sizes).map(([from, to]) => values.slice(from, to)));
     }
   }
-  let [part, values]: [number, ArrayLike<number>[]] = [0, []];
+  let [part, passed]: [number, ArrayLike<number>[]] = [0, []];
   for await (const read of ahead(reads()))
     for (const value of read) {
-      values.push(value);
-      if (values.length <= knots[part].length) continue;
-      const [own, ...moved] = values;
-      yield { part: parts[part], knots: knots[part], value: own, moved };
-      [part, values] = [part + 1, []];
+      passed.push(value);
+      if (passed.length <= knots[part].length) continue;
+      const [own, ...values] = passed;
+      yield { part: parts[part], knots: knots[part], value: own, values };
+      [part, passed] = [part + 1, []];
     }
 }

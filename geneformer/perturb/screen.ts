@@ -24,10 +24,16 @@ import { checkMeasure, cosineOf, type Estimate, type Measure, type Subject } fro
 import { errorsOf, type Moves, passKnots } from "./knots.ts";
 import { type Probe, type Probed, probedPass, type Slopes, type Target } from "./probes.ts";
 
+/** How finely screening follows the ranks: what smooth positions need, and what rough ones do, where most of the strongest genes were found with it (bench/LOG.md). */
+export const [PLAIN, FINE] = [
+  { points: 1, knots: 0 },
+  { points: 2, knots: 8 },
+] as const satisfies readonly ScreenOptions[];
+
 export interface ScreenOptions {
   /** Points on the way between ranks that gradients are averaged over. Default 1, which is half of it. */
   readonly points?: number;
-  /** Edits of each cell, some, whose moves of genes are passed exactly. Default 0: none. */
+  /** About how many edits of each cell have what their genes do that move passed exactly: at least one for each rank that genes come to. Default 0: none. */
   readonly knots?: number;
   /** Without states: random directions that a cell's motion is projected on. Default 16. */
   readonly directions?: number;
@@ -48,7 +54,7 @@ interface Sketch extends Moves {
 interface Part extends Probed {
   readonly row: number;
   readonly sketches: readonly Sketch[];
-  /** Ranks that edits move a middling gene by, summed up: above 0 where cells move down. */
+  /** Ranks that genes move by in all edits, added up: above 0 where most go down. */
   readonly way: number;
 }
 
@@ -60,8 +66,14 @@ function* partsOf({ row, cell, edits }: Subject, tokensPerBatch: number): Genera
   for (const { genes, perturbed, runs } of edits) {
     const arrivals: number[] = [];
     const moved: [number, number, number][] = [];
+    const length = runs.reduce((sum, { count }) => sum + count, 0);
+    const behind = (i: number) => (i === 0 ? 0 : runs[i - 1].from + runs[i - 1].count);
+    if (length === cell.length && runs.every(({ from }, i) => from === behind(i))) {
+      // All stand where they stood: slopes of going and of coming would not quite cancel.
+      sketches.push({ edit: { genes, perturbed }, gone: [], arrivals, moved, ranks: [] });
+      continue;
+    }
     const gone = [...perturbed].filter((place) => place !== NEW);
-    const middle = runs.reduce((sum, { count }) => sum + count, 0) >> 1;
     let place = 0;
     for (const { from, count, token } of runs) {
       if (token !== undefined) {
@@ -69,8 +81,10 @@ function* partsOf({ row, cell, edits }: Subject, tokensPerBatch: number): Genera
         const number = numbers.get(name) ?? probes.push([token, place]) - 1;
         numbers.set(name, number);
         arrivals.push(number);
-      } else if (from !== place) moved.push([from, from + count, place - from]);
-      if (from !== NEW && place <= middle && middle < place + count) way += Math.sign(place - from);
+      } else if (from !== place) {
+        moved.push([from, from + count, place - from]);
+        way += count * (place - from);
+      }
       place += count;
     }
     sketches.push({ edit: { genes, perturbed }, gone, arrivals, moved, ranks: arrivals.map((probe) => probes[probe][1]) });
@@ -100,9 +114,10 @@ interface Changes {
 }
 
 /**
- * Estimate what `perturb` would say of perturbations: in the same order, as shifts to each state, or as cosines. The cost is a forward pass of the cells and
- * their probes for each point, a way back of the cells for each state or direction, and a forward pass of the cell for each knot, whatever the number of edits.
- * Estimates rank edits; exact passes calibrate them.
+ * Estimate what `perturb` would say of perturbations: in the same order, as shifts to each state, or as cosines. The cost, whatever the number of edits, is for
+ * each point a forward pass of the cells and their probes, and a way back of the cells for each state or direction; then, where there are knots, a forward pass of
+ * the cell for each and one more. A cell with more probes than a batch has room for is cut, and each part costs as much. Estimates rank edits; exact passes
+ * calibrate them.
  * @throws RangeError as `perturb` does, and for points or directions that are no positive integers, or knots no integer from 0.
  */
 export async function* screen(
@@ -160,11 +175,11 @@ async function drawToKnots(
   changes: readonly Changes[],
 ): Promise<void> {
   let at = 0;
-  for await (const { part, knots, value, moved } of passKnots(model, batch, count, functions.target, measure)) {
+  for await (const { part, knots, value, values } of passKnots(model, batch, count, functions.target, measure)) {
     const { sketches } = part;
     for (const [k, { moves }] of changes.entries()) {
       const estimates = moves.subarray(at, at + sketches.length);
-      const exact = functions.changes(k, value, moved, part);
+      const exact = functions.changes(k, value, values, part);
       const errors = errorsOf(sketches, estimates, new Map(knots.map((edit, i) => [edit, exact[i]])));
       for (let i = 0; i < sketches.length; i++) estimates[i] += errors[i];
     }
@@ -172,16 +187,16 @@ async function drawToKnots(
   }
 }
 
-/** Position embeddings a share of the way to where most genes of the batch go: up a rank, or down. */
+/** Position embeddings a share of the way to where most genes of each cell go: up a rank, or down. */
 function between(batch: readonly Part[], { config }: Geneformer, table: ArrayLike<number>, share: number, ends: Measure["ends"]) {
   const { width, length } = config;
-  const way = batch.reduce((sum, part) => sum + part.way, 0) > 0 ? 1 : -1;
   const places = new Float32Array(batch.reduce((sum, { cell }) => sum + cell.length, 0) * width);
   let at = 0;
-  for (const { cell } of batch) {
+  for (const { cell, way } of batch) {
     const [first, end] = genesOf(cell.length, ends);
+    const step = way > 0 ? 1 : -1;
     for (let place = 0; place < cell.length; place++) {
-      const next = place >= first && place < end ? Math.min(Math.max(place + way, first), length - 1) : place;
+      const next = place >= first && place < end ? Math.min(Math.max(place + step, first), length - 1) : place;
       for (let c = 0; c < width; c++) {
         const here = table[place * width + c];
         places[at++] = here + share * (table[next * width + c] - here);
@@ -284,7 +299,11 @@ function along({ mode, ends }: Measure, directions: number, key: Key): Functions
     seeds: seedsOf,
     changes(k, value, others, part) {
       const seeds = seedsOf(k, value, [part]);
-      return others.map((other) => seeds.reduce((sum, seed, i) => sum + seed * (other[i] - value[i]), 0));
+      return others.map((other) => {
+        let change = 0;
+        for (let i = 0; i < seeds.length; i++) change += seeds[i] * (other[i] - value[i]);
+        return change;
+      });
     },
     effect(changes, { gone }, { cell }) {
       const [first, end] = genesOf(cell.length, ends);

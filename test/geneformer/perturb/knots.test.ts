@@ -64,6 +64,16 @@ describe("errorsOf", () => {
       }),
     ));
 
+  test("ranks that genes move by count whichever way they move, and in however many runs", () => {
+    const edits: Moves[] = [
+      { moved: [[3, 5, -1]], ranks: [] }, // 2
+      { moved: [[0, 2, 1], [4, 6, -1]], ranks: [] }, // 4
+      { moved: [[1, 4, -2]], ranks: [] }, // 6
+    ]; // biome-ignore format: a line each
+    expect(knotsOf(edits, 1)).toEqual([2]);
+    expect([...errorsOf(edits, [0, 0, 0], new Map([[2, 6]]))]).toEqual([2, 4, 6]);
+  });
+
   test("one family's knots say nothing of another", () => {
     const edits = [moving(4, 0), moving(2, 0), moving(4, 1), moving(2, 1)];
     const errors = errorsOf(edits, [0, 0, 0, 0], new Map([[0, 1], [2, -10]])); // biome-ignore format: one line

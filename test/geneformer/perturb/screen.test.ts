@@ -5,6 +5,8 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { div, mul, sum } from "../../../autograd/ops.ts";
 import { inference } from "../../../autograd/tape.ts";
+import type { Context } from "../../../geneformer/cli/command.ts";
+import { finenessOf } from "../../../geneformer/cli/perturb.ts";
 import { streamOf } from "../../../geneformer/data/batches.ts";
 import type { Geneformer } from "../../../geneformer/model.ts";
 import { type Edit, NEW } from "../../../geneformer/perturb/edit.ts";
@@ -73,6 +75,8 @@ onDevice("reference", (device) => {
     return { rows: all.map((_, i) => values.slice(i * width, (i + 1) * width)), gates };
   }
 
+  /** The first gene come to the front, the last one to the end: half way between ranks their slopes are not 0, and they are not asked for. */
+  const changesNothing = ({ tokens }: Edit) => tokens.join() === cell.join();
   const STEP = 1e-4;
   const kinds = (["delete", "overexpress", "inhibit"] as const).flatMap((type) => (["cell", "cls"] as const).map((mode) => [type, mode] as const)); // biome-ignore format: one line
 
@@ -89,6 +93,7 @@ onDevice("reference", (device) => {
       const got = await outcomes(screen(model, [{ row: 0, cell, edits }], { ...measure, mode }));
       expect(got).toHaveLength(cell.length - 2);
       for (const [i, { effect }] of got.entries()) {
+        if (changesNothing(edits[i])) continue;
         const slope = ((await at(edits[i], STEP)) - (await at(edits[i], -STEP))) / (2 * STEP);
         expect(Math.abs(effect[0] - slope)).toBeLessThan(5e-6); // weights, places and seeds are f32
       }
@@ -104,6 +109,7 @@ onDevice("reference", (device) => {
       const directions = 600; // the mean of so many squares is off by 6 % (one standard deviation)
       const got = await outcomes(screen(model, [{ row: 0, cell, edits }], { ...measure, mode, states: undefined }, { directions }));
       for (const [i, { effect }] of got.entries()) {
+        if (changesNothing(edits[i])) continue;
         const [more, less, now] = [await partly(model, edits[i], way, STEP), await partly(model, edits[i], way, -STEP), await partly(model, edits[i], way, 0)]; // biome-ignore format: one line
         const across = now.rows.map((row, place) => {
           const slope = row.map((_, c) => (more.rows[place][c] - less.rows[place][c]) / (2 * STEP));
@@ -121,9 +127,14 @@ onDevice("reference", (device) => {
 
   test("edits that change nothing are estimated as nothing; kinds differ", () =>
     using(async (model) => {
-      const first = (await outcomes(screen(model, [subject({ type: "overexpress", genes: [9] })], measure)))[0];
-      expect(first.edit.genes).toEqual([9]);
-      expect(Math.abs(first.effect[0])).toBeLessThan(1e-4); // a probe at the gene's own rank against the gene
+      for (const [type, gene] of [
+        ["overexpress", 9],
+        ["activate", 9],
+        ["inhibit", 5],
+      ] as const) {
+        const all = await outcomes(screen(model, [subject({ type, genes: "all" })], measure, { points: 2, knots: 4 }));
+        expect(all.filter(({ effect }) => effect[0] === 0).map(({ edit }) => edit.genes)).toEqual([[gene]]); // first, and last, of the cell
+      }
       const [up, down] = await Promise.all(
         (["overexpress", "inhibit"] as const).map(
           async (type) => (await outcomes(screen(model, [subject({ type, genes: [7] })], measure)))[0],
@@ -151,6 +162,30 @@ onDevice("reference", (device) => {
       }
       expect(more.some(({ effect }, i) => Math.abs(effect[0] - together[i].effect[0]) > 1e-4)).toBe(true);
     }));
+
+  test.each([0, 3, 100])("what is estimated of a cell does not depend on what stands beside it, %d knots", (knots) =>
+    using(async (model) => {
+      const kinds = [
+        { type: "overexpress", genes: [5, 7, 15, 14, 11, 12, 4, 9, 6, 8, 10, 13] }, // more than a batch of one cell has room for: cut
+        { type: "delete", genes: "all" }, // no probes
+        { type: "activate", genes: "all" },
+        { type: "inhibit", genes: "all" },
+      ] as const;
+      for (const mode of ["cell", "cls"] as const) {
+        const run = async (subjects: readonly Subject[], tokensPerBatch: number) =>
+          (await outcomes(screen(model, subjects, { ...measure, mode, tokensPerBatch }, { knots }))).map(({ edit, effect }) => [edit.genes[0], effect[0]]); // biome-ignore format: one line
+        const of = () => kinds.map((kind) => subject(kind));
+        const together = await run(of(), 1000);
+        const alone: number[][] = [];
+        for (const each of of()) alone.push(...(await run([each], 1000)));
+        expect(together.map(([gene]) => gene)).toEqual(alone.map(([gene]) => gene));
+        for (const [i, [, effect]] of together.entries()) expect(Math.abs(effect - alone[i][1])).toBeLessThan(1e-6);
+        if (knots === 3) continue; // a part that is cut off has knots of its own
+        const cut = await run(of(), 1);
+        for (const [i, [, effect]] of together.entries()) expect(Math.abs(effect - cut[i][1])).toBeLessThan(1e-6);
+      }
+    }),
+  );
 
   /** The first of the genes goes behind m others, which move up: nothing comes and nothing goes, so that only ranks change. */
   const turned = (tokens: readonly number[]): Edit[] =>
@@ -182,12 +217,16 @@ onDevice("reference", (device) => {
   test.each(["cell", "cls"] as const)("%s, without states: knots mend motions along each direction", (mode) =>
     using(async (model) => {
       const { weight } = model.embeddings.position;
-      weight.write((await weight.data()).map((value) => value / 20)); // so that 1 - cos is half of a square
+      weight.write((await weight.data()).map((value) => value / 3)); // so that 1 - cos is nearly half of a square, and slopes alone are not enough
       const bare = { ...measure, mode, states: undefined };
       const lacks = (all: readonly Estimate[]) => all.map(({ effect }) => 1 - effect[0]);
       const exact = lacks(await outcomes(perturb(model, turning(), bare)));
-      const got = lacks(await outcomes(screen(model, turning(), bare, { directions: 600, knots: 100 })));
-      for (const [i, lack] of got.entries()) expect(Math.abs(lack / exact[i] - 1)).toBeLessThan(0.25);
+      const off = async (knots: number) => {
+        const got = lacks(await outcomes(screen(model, turning(), bare, { directions: 600, knots })));
+        return Math.max(...got.map((lack, i) => Math.abs(lack / exact[i] - 1)));
+      };
+      expect(await off(100)).toBeLessThan(0.15);
+      expect(await off(0)).toBeGreaterThan(0.15);
     }),
   );
 
@@ -250,6 +289,22 @@ onDevice("reference", (device) => {
       for (const values of [...estimates.values()].flat()) expect(values).toBeLessThanOrEqual(1);
       expect([...(await of("exact")).keys()].sort()).toEqual([...said.top, ...said.control].sort());
       expect(said.slope).toBeGreaterThan(0);
+    }));
+
+  test("how finely the command follows ranks: as asked, or as the model's positions need", () =>
+    using(async (model) => {
+      const lines: string[] = [];
+      const of = (asked: { points?: number; knots?: number }) =>
+        finenessOf(model, 20, asked, { say: (line: string) => void lines.push(line) } as unknown as Context);
+      expect(await of({})).toEqual({ points: 2, knots: 8 });
+      expect(await of({ knots: 0 })).toEqual({ points: 2, knots: 0 });
+      expect(await of({ points: 5 })).toEqual({ points: 5, knots: 8 });
+      const { weight } = model.embeddings.position;
+      weight.write((await weight.data()).map((_, i) => 1 + (i % width)));
+      expect(await of({})).toEqual({ points: 1, knots: 0 });
+      expect(await of({ knots: 1 })).toEqual({ points: 1, knots: 1 });
+      expect(lines[0]).toMatch(/: rough, .*; 2 points between them, 8 knots$/);
+      expect(lines.at(-1)).toMatch(/cosine of 1.000; 1 point between them, 1 knot$/);
     }));
 
   test("smoothness is the mean cosine of neighbouring ranks", () =>

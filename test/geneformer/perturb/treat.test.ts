@@ -148,6 +148,7 @@ onDevice("cpu", (device) => {
       await expect(search({ genes: [] })).rejects.toThrow("treat: no gene to try");
       await expect(search({}, measure, { ...cells, rows: [] })).rejects.toThrow("treat: no cell to treat");
       await expect(search({}, { ...measure, states: undefined })).rejects.toThrow("there are none");
+      await expect(search({ screen: { knots: -1 } })).rejects.toThrow("knots must be an integer from 0; got -1");
       const { live } = device().memory;
       let seen = 0;
       const onProgress = (_stage: string, _round: number, pairs: number, most: number) => {
