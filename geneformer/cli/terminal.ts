@@ -24,7 +24,8 @@ const DRAW_MS = 100;
 export const ERASE = "\r\x1b[K";
 
 /**
- * A bar with rate and time left on a terminal; elsewhere, one plain line every few seconds.
+ * A bar with rate and time left on a terminal; elsewhere, one plain line every few seconds. Work that is done by batches tells of all of a batch in one go: it is
+ * said once all have been counted, as the first alone would make a rate of nothing.
  *
  * @param total How many `unit` there are, or undefined if nobody knows yet.
  * @param start How many were done before, as in a run resumed: they do not count for the rate.
@@ -35,26 +36,32 @@ export function progress(stream: Stream, label: string, total: number | undefine
   let bar: cliProgress.SingleBar | undefined;
   let done = start;
   let said = began;
-  const status = (note = "") => {
+  let note = "";
+  let waiting: ReturnType<typeof setTimeout> | undefined;
+  const status = () => {
     const rate = (done - start) / seconds();
     const left = total !== undefined && done > start ? `, ${duration(Math.max(0, total - done) / rate)} left` : "";
     const most = total !== undefined ? ` of ${count(total)}` : "";
     return `${count(done)}${most} ${unit}, ${figure(rate)} ${unit}/s${left}${note && `, ${note}`}`;
   };
+  const say = () => {
+    waiting = undefined;
+    said = performance.now();
+    if (!stream.isTTY) stream.write(`${label}: ${status()}\n`);
+    else if (total === undefined) stream.write(`${ERASE}${label}: ${status()}`);
+    else {
+      bar ??= drawBar(stream, label);
+      bar.setTotal(total);
+      bar.update(Math.min(done, total), { status: status() });
+    }
+  };
   return {
-    update(now, note, most = total) {
-      [done, total] = [now, most];
-      if (performance.now() - said < (stream.isTTY ? DRAW_MS : PLAIN_MS)) return;
-      said = performance.now();
-      if (!stream.isTTY) stream.write(`${label}: ${status(note)}\n`);
-      else if (total === undefined) stream.write(`${ERASE}${label}: ${status(note)}`);
-      else {
-        bar ??= drawBar(stream, label);
-        bar.setTotal(total);
-        bar.update(Math.min(done, total), { status: status(note) });
-      }
+    update(now, more = "", most = total) {
+      [done, note, total] = [now, more, most];
+      if (performance.now() - said >= (stream.isTTY ? DRAW_MS : PLAIN_MS)) waiting ??= setTimeout(say);
     },
     stop() {
+      clearTimeout(waiting);
       bar?.stop();
       const line = `${label}: ${count(done - start)} ${unit} in ${duration(seconds())}, ${figure((done - start) / seconds())} ${unit}/s\n`;
       stream.write(stream.isTTY ? `${ERASE}${line}` : line);

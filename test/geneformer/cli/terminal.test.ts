@@ -46,6 +46,7 @@ describe("progress", () => {
     for (let done = start + 100; done <= 1000; done += 100) {
       vi.advanceTimersByTime(2000);
       bar.update(done, "loss 6.2");
+      vi.advanceTimersByTime(0);
     }
     bar.stop();
     return text;
@@ -59,6 +60,21 @@ describe("progress", () => {
       "Tokenizing: 1,000 cells in 20 s, 50 cells/s",
       "",
     ]);
+  });
+
+  test("counts all of a batch before it says a rate", () => {
+    const lines: string[] = [];
+    const bar = progress({ write: (line) => lines.push(line) }, "Screening", 3000, "pairs");
+    vi.advanceTimersByTime(6000);
+    for (let done = 1; done <= 1200; done++) bar.update(done);
+    expect(lines).toEqual([]);
+    vi.advanceTimersByTime(1);
+    expect(lines).toEqual(["Screening: 1,200 of 3,000 pairs, 200 pairs/s, 9 s left\n"]);
+    vi.advanceTimersByTime(6000);
+    bar.update(1201);
+    bar.stop(); // and nothing after it
+    vi.advanceTimersByTime(6000);
+    expect(lines).toHaveLength(2);
   });
 
   test("does not count what was done before a run resumed", () => {
