@@ -66,28 +66,24 @@ function* partsOf({ row, cell, edits }: Subject, tokensPerBatch: number): Genera
   for (const { genes, perturbed, runs } of edits) {
     const arrivals: number[] = [];
     const moved: [number, number, number][] = [];
-    const length = runs.reduce((sum, { count }) => sum + count, 0);
-    const behind = (i: number) => (i === 0 ? 0 : runs[i - 1].from + runs[i - 1].count);
-    if (length === cell.length && runs.every(({ from }, i) => from === behind(i))) {
-      // All stand where they stood: slopes of going and of coming would not quite cancel.
-      sketches.push({ edit: { genes, perturbed }, gone: [], arrivals, moved, ranks: [] });
-      continue;
-    }
-    const gone = [...perturbed].filter((place) => place !== NEW);
+    const gone = new Set(perturbed);
+    gone.delete(NEW);
     let place = 0;
     for (const { from, count, token } of runs) {
-      if (token !== undefined) {
+      if (from === place)
+        gone.delete(from); // it stands where it stood: slopes of going and of coming would not quite cancel
+      else if (token !== undefined) {
         const name = `${token} ${place}`;
         const number = numbers.get(name) ?? probes.push([token, place]) - 1;
         numbers.set(name, number);
         arrivals.push(number);
-      } else if (from !== place) {
+      } else {
         moved.push([from, from + count, place - from]);
         way += count * (place - from);
       }
       place += count;
     }
-    sketches.push({ edit: { genes, perturbed }, gone, arrivals, moved, ranks: arrivals.map((probe) => probes[probe][1]) });
+    sketches.push({ edit: { genes, perturbed }, gone: [...gone], arrivals, moved, ranks: arrivals.map((probe) => probes[probe][1]) });
     if (probes.length < room) continue;
     yield { row, cell: tokens, probes, sketches, way };
     [numbers, probes, sketches, way] = [new Map(), [], [], 0];
