@@ -487,7 +487,6 @@ ${byKeys.main}
           bytes: Math.max(byQueries.taken.bytes, byKeys.taken.bytes),
         };
         ways ??= waysOf(plain as unknown as Kernel, taken, (way) => {
-          const form = { width, dropped, causal };
           const written = [backwardByQueries(form, way), backwardByKeys(form, way, gated)];
           return { passes: [first as Pass, ...written.map(({ pass }, i) => ({ ...pass, uses: uses[i] }))], written };
         });

@@ -276,22 +276,23 @@ const streams = (): Sample[] => {
           { given: { q, k: keys, v: values, tiles: crossed }, keyTiles, keyRows },
         ].flatMap(({ given, keyTiles, keyRows }) => {
           const shared = { ...given, ...(dropped && { key }) };
+          const back = { ...shared, keyTiles, y, dy, lse };
+          const gradients = { dq: q.length, dkv: 2 * given.k.length };
           const size = { count: 4, keyRows, heads, ...(dropped && draw) };
           return [
             sample(attention(width, dropped, causal) as unknown as Kernel, shared, { y: q.length, lse: lse.length }, size),
-            sample(
-              attentionGrad(width, dropped, causal) as unknown as Kernel,
-              { ...shared, keyTiles, y, dy, lse },
-              { dq: q.length, dkv: 2 * given.k.length },
-              { ...size, rows, keyCount: keyTiles.length / 5 },
-            ),
+            sample(attentionGrad(width, dropped, causal) as unknown as Kernel, back, gradients, {
+              ...size,
+              rows,
+              keyCount: keyTiles.length / 5,
+            }),
             ...(dropped || causal
               ? []
               : [
                   sample(
                     attentionGradGated(width) as unknown as Kernel,
-                    { ...shared, keyTiles, y, dy, lse },
-                    { dq: q.length, dkv: 2 * given.k.length, gates: keyRows * heads },
+                    back,
+                    { ...gradients, gates: keyRows * heads },
                     { ...size, rows, keyCount: keyTiles.length / 5 },
                   ),
                 ]),

@@ -1,6 +1,6 @@
 /** `geneformer perturb`: in silico perturbation of genes in cells, into a folder that `stats` reads. */
 
-import { Option } from "commander";
+import { type Command, Option } from "commander";
 import { modelDigest } from "../checkpoint.ts";
 import type { Dataset } from "../data/dataset.ts";
 import { namesOf } from "../data/names.ts";
@@ -20,7 +20,7 @@ import { dictionary, layer, type ModelOptions, openDevice, openModel, tokensPerB
 import { cellsOf, genesOf, mode as modeOption, type StateOptions, stateOptions, statesOf } from "./states.ts";
 import { correlation, count, duration, figure, megabytes, type Progress } from "./terminal.ts";
 
-interface Options extends ModelOptions, StateOptions {
+interface Options extends ModelOptions, StateOptions, FinenessOptions {
   type: PerturbationType;
   by: Quartiles;
   genes: string;
@@ -30,8 +30,6 @@ interface Options extends ModelOptions, StateOptions {
   tokensPerShard?: number;
   pickles?: string;
   screen: boolean;
-  points?: number;
-  knots?: number;
   directions: number;
   verify: number;
   upstreamQuirks: boolean;
@@ -74,17 +72,8 @@ export const command: Define = (program, context) => {
       "estimate all effects from a few passes a cell, then perturb exactly the strongest genes and a random control",
       false,
     )
-    .option("--verify <number>", "genes that --screen verifies: so many of the strongest, as many others", integer(1), 50)
-    .option(
-      "--points <number>",
-      "points between ranks that --screen averages over (default: 1, or 2 where the model's positions are rough)",
-      integer(1),
-    )
-    .option(
-      "--knots <number>",
-      "edits of a cell whose moving genes --screen passes exactly, to correct the others' estimates (default: 0, or 8 where positions are rough)",
-      integer(0),
-    )
+    .option("--verify <number>", "genes that --screen verifies: so many of the strongest, as many others", integer(1), 50);
+  finenessOptions(program)
     .option("--directions <number>", "without states: random directions that --screen projects motions on", integer(1), 16)
     .option("--pickles <folder>", "also the original's _raw.pickle files, there")
     .option("--upstream-quirks", "what the original does where it errs: a cell's first gene is never overexpressed", false)
@@ -183,13 +172,29 @@ export const command: Define = (program, context) => {
 /** Positions whose neighbours are less alike than this are rough: a slope at a point between them says little of the rest. */
 const SMOOTH = 0.9;
 
+/** Of screening: how finely it follows the ranks. */
+export type FinenessOptions = Pick<ScreenOptions, "points" | "knots">;
+
+export const finenessOptions = (program: Command): Command =>
+  program
+    .option(
+      "--points <number>",
+      "points between ranks that screening averages over (default: 1, or 2 where the model's positions are rough)",
+      integer(1),
+    )
+    .option(
+      "--knots <number>",
+      "edits of a cell whose moving genes screening passes exactly, to correct the others' estimates (default: 0, or 8 where positions are rough)",
+      integer(0),
+    );
+
 /** How finely screening follows the ranks, as asked, or as the model's positions need; it says what those are like. */
 export async function finenessOf(
   model: Geneformer,
   longest: number,
-  asked: Pick<ScreenOptions, "points" | "knots">,
+  asked: FinenessOptions,
   { say }: Context,
-): Promise<Required<Pick<ScreenOptions, "points" | "knots">>> {
+): Promise<Required<FinenessOptions>> {
   const alike = await smoothness(model, longest);
   const usual = alike < SMOOTH ? FINE : PLAIN;
   const [points, knots] = [asked.points ?? usual.points, asked.knots ?? usual.knots];

@@ -9,18 +9,16 @@ import { type Action, type Round, type Step, treat } from "../perturb/treat.ts";
 import type { Table } from "../table.ts";
 import { calibration, type Define, device, ending, examples, force, integer, out, precision, seed } from "./command.ts";
 import { dictionary, layer, type ModelOptions, openDevice, openModel, tokensPerBatch } from "./model.ts";
-import { finenessOf } from "./perturb.ts";
+import { type FinenessOptions, finenessOf, finenessOptions } from "./perturb.ts";
 import { cellsOf, genesOf, mode as modeOption, type StateOptions, stateOptions, statesOf } from "./states.ts";
 import { writeTable } from "./table.ts";
 import { correlation, count, figure, type Progress } from "./terminal.ts";
 
-interface Options extends ModelOptions, StateOptions {
+interface Options extends ModelOptions, StateOptions, FinenessOptions {
   action: "both" | Action;
   genes: string;
   steps: number;
   verify: number;
-  points?: number;
-  knots?: number;
   resamples: number;
   seed: number;
 }
@@ -42,19 +40,8 @@ export const command: Define = (program, context) => {
     .option("--verify <number>", "treatments that exact passes try each round, and as many others for a null", integer(1), 50)
     .addOption(modeOption())
     .addOption(layer());
-  stateOptions(program)
-    .addOption(dictionary())
-    .addOption(tokensPerBatch())
-    .option(
-      "--points <number>",
-      "points between ranks that screening averages over (default: 1, or 2 where positions are rough)",
-      integer(1),
-    )
-    .option(
-      "--knots <number>",
-      "edits of a cell whose moving genes are passed exactly, to correct the others' estimates (default: 0, or 8 where positions are rough)",
-      integer(0),
-    )
+  stateOptions(program).addOption(dictionary()).addOption(tokensPerBatch());
+  finenessOptions(program)
     .option("--resamples <number>", "resamples of the cells behind an interval", integer(40), 2000)
     .addOption(seed())
     .addOption(device())
